@@ -1,0 +1,42 @@
+#pragma once
+/*
+ * Processes: clones that share the descriptor table, pidfds, titles.
+ */
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+/**
+ * fork(2), but the child shares the caller's descriptor table (clone(2), CLONE_FILES).
+ *
+ * @param ret_pidfd  pidfd of the child, close-on-exec, in the shared table; NULL if not wanted
+ * @return 0 in the child, its pid in the parent, or -errno
+ */
+pid_t process_clone_shared(int *ret_pidfd);
+
+/** pidfd_open(2). @return descriptor, close-on-exec, or -errno */
+int process_pidfd_open(pid_t pid);
+/** pidfd_send_signal(2). @return 0 or -errno */
+int process_pidfd_signal(int pidfd, int sig);
+/** Whether the process behind a pidfd has ended (it polls readable). */
+bool process_pidfd_has_ended(int pidfd);
+
+/**
+ * Exit status of a process that is not our child: PIDFD_GET_INFO with PIDFD_INFO_EXIT (Linux >= 6.15).
+ *
+ * @param pidfd       of the process
+ * @param ret_status  wait status as of wait(2)
+ * @return 0; -EAGAIN: not known yet (not reaped by anyone yet); -EOPNOTSUPP: this kernel can't tell
+ */
+int process_pidfd_exit_status(int pidfd, int *ret_status);
+
+/** Words for a siginfo code and status: "killed by SIGKILL", "exit status 3", "unknown cause". Points to a static buffer. */
+const char *process_cause(int code, int status);
+
+/** Remember argv/environ areas for process_set_title(); call first thing in main(). */
+void process_title_init(int argc, char **argv, char **envp);
+/**
+ * Show "<program>: <role> <original arguments…>" in ps. The area stays as large as it was, what does not fit is cut; the environment
+ * area is not touched. Only for processes whose command line engines don't read (C-1).
+ */
+void process_set_title(const char *role);

@@ -1,0 +1,46 @@
+#pragma once
+/*
+ * Command line of conmon: contract section 2 (C-9 to C-23).
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum { MODE_CREATE, MODE_RESTORE, MODE_EXEC } ConmonMode;
+
+typedef struct {
+	ConmonMode mode;
+	bool api_version;	/* v1 */
+	char *bundle;		/* as given; cwd if not given and not exec; NULL for exec without bundle */
+	char *cid, *cuuid, *name;
+	char *runtime;
+	char **runtime_args;	/* NULL-terminated lists, never NULL */
+	char **runtime_opts;
+	bool systemd_cgroup, no_pivot, no_new_keyring;
+	char *container_pidfile, *conmon_pidfile;
+	bool exec_attach;
+	char *exec_process_spec;
+	char *restore_path;
+	bool terminal, stdin_open, leave_stdin_open;
+	/* logging; paths and drivers come parsed from log_paths */
+	bool log_journald, log_passthrough, log_k8s;
+	char *log_k8s_path;	/* the last one given (C-138) */
+	int64_t log_size_max, log_global_size_max;	/* bytes; <= 0 unlimited */
+	bool log_rotate;
+	int log_max_files;
+	char **log_allowlist_dirs;
+	char *log_tag;
+	char **log_labels;
+	bool no_container_partial_message, no_sync_log;
+	char *log_level;	/* validated */
+	bool syslog;
+	char *exit_dir, *persist_dir;
+	char *exit_command;
+	char **exit_command_args;
+	int exit_delay;		/* seconds */
+	int timeout;		/* seconds; <= 0 none */
+	char *socket_dir_path;
+	bool full_attach;
+	char *sdnotify_socket;
+	bool replace_listen_pid;
+	bool sync;
+} ConmonOptions;
