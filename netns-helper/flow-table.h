@@ -1,0 +1,76 @@
+#pragma once
+/*
+ * The TCP connections and UDP sessions that libslirp carries, as seen from the frames that pass. libslirp cannot be asked in a
+ * form for machines, and after a worker's death it is gone: the table lives in shared memory, and tells the next worker
+ * which connections the guest still believes in.
+ */
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FLOW_WAYS 8		/* entries that a hash value can stand in */
+#define FLOW_SETS 2048
+#define FLOW_TCP_LINGER_MS 5000	/* a closed connection is listed no longer than this */
+#define FLOW_UDP_IDLE_MS 240000	/* libslirp's own limit (N-100) */
+
+enum {
+	FLOW_USED = 1 << 0,
+	FLOW_INBOUND = 1 << 1,	    /* first packet came from the host side: a published port */
+	FLOW_ESTABLISHED = 1 << 2,  /* the guest has seen the handshake */
+	FLOW_GUEST_FIN = 1 << 3,
+	FLOW_REMOTE_FIN = 1 << 4,
+	FLOW_RESET = 1 << 5,
+};
+
+typedef struct {
+	struct in6_addr guest_addr, remote_addr; /* IPv4 in the first four bytes */
+	uint16_t guest_port, remote_port;	 /* host order */
+	uint8_t family;				 /* AF_INET, AF_INET6 */
+	uint8_t proto;				 /* IPPROTO_TCP, IPPROTO_UDP */
+	uint16_t flags;				 /* FLOW_*; 0: free. Written last */
+	uint32_t seq;				 /* TCP: next sequence number of the remote side, as sent to the guest */
+	uint32_t ack;				 /* TCP: last acknowledgement sent to the guest */
+	uint64_t bytes_out, bytes_in;		 /* payload from and to the guest */
+	uint64_t started_ms, last_ms;		 /* monotonic */
+	uint32_t probes;			 /* sent in vain since the guest's last frame */
+	uint32_t pad;
+} Flow;
+
+typedef struct {
+	Flow entries[FLOW_SETS][FLOW_WAYS];
+	uint64_t overflowed; /* flows that found no room */
+	uint32_t used;	     /* about how many are in use: may be off by one after a kill */
+	uint32_t pad;
+} FlowTable;
+
+/**
+ * Take note of one Ethernet frame; anything that is not TCP or UDP over IPv4 or IPv6, or is cut short, is passed over.
+ *
+ * @param table       the table
+ * @param frame       Ethernet header and payload
+ * @param size        bytes of it
+ * @param from_guest  direction
+ * @param now_ms      monotonic time
+ */
+void flow_table_see(FlowTable *table, const uint8_t *frame, size_t size, bool from_guest, uint64_t now_ms);
+
+/** Drop what is over: closed, reset or idle. @return number of entries still in use */
+size_t flow_table_expire(FlowTable *table, uint64_t now_ms);
+
+/** Walk: `for (size_t i = 0; (flow = flow_table_next(table, &i));)`. */
+Flow *flow_table_next(FlowTable *table, size_t *iter);
+
+#define FLOW_FRAME_MAX 128 /* room for flow_frame_ack() */
+
+/**
+ * Write a TCP segment without data from the remote side of @p flow to the guest: a bare ACK.
+ *
+ * @param flow       a TCP flow
+ * @param guest_mac  destination
+ * @param our_mac    source
+ * @param seq        sequence number
+ * @param buf        FLOW_FRAME_MAX bytes of room
+ * @return size of the frame
+ */
+size_t flow_frame_ack(const Flow *flow, const uint8_t *guest_mac, const uint8_t *our_mac, uint32_t seq, uint8_t *buf);
