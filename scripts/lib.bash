@@ -1,0 +1,250 @@
+# Shared by quickstart, check, the system tests and the benchmarks: what has to be there before any of them
+# can work (packages, a build, an unprivileged user, an image, an engine configuration). Every function may be
+# called again at any time and does only what is still missing. To be sourced by bash with -u set.
+# shellcheck shell=bash
+
+tandem_top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Where everything lives that a run leaves for the next one. For root it has to be a place that the unprivileged
+# user can read: a clone under /root is not.
+if [ "$(id -u)" = 0 ]; then
+	tandem_home=${TANDEM_HOME:-/var/lib/tandem-check}
+else
+	tandem_home=${TANDEM_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/tandem-check}
+fi
+tandem_prefix=${TANDEM_PREFIX:-$tandem_home/prefix}
+tandem_build=${TANDEM_BUILD:-$tandem_top/build}
+tandem_user=${TANDEM_USER:-tandem}
+tandem_image=localhost/tandem-busybox:1
+tandem_image_tar=$tandem_home/busybox.tar
+
+# To build.
+tandem_packages_build=(
+	gcc libc6-dev make autoconf automake libtool pkg-config
+	libslirp-dev libglib2.0-dev libsystemd-dev libcap-dev libseccomp-dev libjansson-dev libmnl-dev libnftnl-dev
+)
+# To run real containers, as quickstart does.
+tandem_packages_run=(
+	podman runc conmon slirp4netns netavark aardvark-dns iptables uidmap busybox-static python3 iproute2
+	util-linux procps libcap2-bin passwd
+)
+# What only the tests and checks need. systemd is here for its journald, which tests start by themselves.
+tandem_packages_check=(
+	bats clang clang-format shellcheck buildah rootlesskit fuse-overlayfs passt nftables socat systemd jq bsdextrautils
+	libclang-rt-14-dev git zstd
+)
+
+# say TEXT...: progress, on stderr, so that it never mixes with results.
+say()
+{
+	printf '== %s\n' "$*" >&2
+}
+
+# die TEXT...: one clear line and out.
+die()
+{
+	printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+	exit 1
+}
+
+is_root()
+{
+	[ "$(id -u)" = 0 ]
+}
+
+# in_path PROGRAM: print its path, looking in the sbin directories too, which an ordinary user's PATH may lack.
+in_path()
+{
+	PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1"
+}
+
+packages_missing()
+{
+	local p
+	for p in "$@"; do
+		# shellcheck disable=SC2016 # the format is dpkg-query's, not the shell's
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || echo "$p"
+	done
+}
+
+# packages_ensure PACKAGE...: install what is missing (root), or say what is missing and how to get it (others).
+packages_ensure()
+{
+	local missing
+	in_path dpkg-query >/dev/null || die "this needs Debian 12 (no dpkg-query here)"
+	mapfile -t missing < <(packages_missing "$@")
+	[ ${#missing[@]} -gt 0 ] || return 0
+	if ! is_root; then
+		echo "$(basename "$0"): ${#missing[@]} packages are missing: ${missing[*]}" >&2
+		echo "Install them with:" >&2
+		echo "  sudo apt-get install -y --no-install-recommends ${missing[*]}" >&2
+		exit 1
+	fi
+	say "installing ${#missing[@]} Debian packages: ${missing[*]}"
+	packages_install "${missing[@]}" || packages_install_fresh "${missing[@]}" ||
+		die "apt-get could not install: ${missing[*]}"
+}
+
+packages_install()
+{
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@" >"$tandem_home/apt.log" 2>&1 \
+		</dev/null
+}
+
+# The package lists may be missing or old: fetch them, then once more.
+packages_install_fresh()
+{
+	say "refreshing the package lists"
+	apt-get update -q >"$tandem_home/apt-update.log" 2>&1 </dev/null || true
+	packages_install "$@" || { tail -n 20 "$tandem_home/apt.log" >&2; return 1; }
+}
+
+home_ensure()
+{
+	mkdir -p "$tandem_home"
+	chmod 755 "$tandem_home"
+}
+
+# quietly LOG COMMAND...: run it with its output in LOG; show the end of LOG only if it fails.
+quietly()
+{
+	local log=$1
+	shift
+	"$@" >"$log" 2>&1 </dev/null && return 0
+	echo "--- failed: $*; the end of $log:" >&2
+	tail -n 40 "$log" >&2
+	return 1
+}
+
+# configure_ensure DIR ARG...: have DIR configured with exactly these arguments.
+configure_ensure()
+{
+	local dir=$1
+	shift
+	if [ ! -x "$tandem_top/configure" ] || [ "$tandem_top/configure.ac" -nt "$tandem_top/configure" ]; then
+		say "autoreconf"
+		(cd "$tandem_top" && quietly "$tandem_home/autoreconf.log" autoreconf -fi) || return 1
+	fi
+	mkdir -p "$dir"
+	if [ ! -f "$dir/Makefile" ] || [ "$(cat "$dir/.configured-with" 2>/dev/null)" != "$*" ]; then
+		say "configure $*"
+		(cd "$dir" && quietly configure.log "$tandem_top/configure" "$@") || return 1
+		printf '%s\n' "$*" >"$dir/.configured-with"
+	fi
+}
+
+# build_ensure: build the tree and install it under $tandem_prefix, from where every user can run it.
+build_ensure()
+{
+	configure_ensure "$tandem_build" --prefix="$tandem_prefix" || return 1
+	say "make -j$(nproc) (in $tandem_build)"
+	(cd "$tandem_build" && quietly make.log make -j"$(nproc)") || return 1
+	rm -rf "$tandem_prefix"
+	(cd "$tandem_build" && quietly install.log make install) || return 1
+	chmod -R a+rX "$tandem_prefix"
+}
+
+# Where the programs under test are: the environment decides, else what build_ensure installed.
+program_conmon()
+{
+	echo "${TANDEM_CONMON:-$tandem_prefix/bin/conmon}"
+}
+
+program_netns_helper()
+{
+	echo "${TANDEM_NETNS_HELPER:-$tandem_prefix/bin/netns-helper}"
+}
+
+# user_ensure: the unprivileged user who does the rootless work when we are root, with a range of subordinate ids.
+user_ensure()
+{
+	is_root || return 0
+	if ! id "$tandem_user" >/dev/null 2>&1; then
+		say "creating the unprivileged user '$tandem_user', who does the rootless work"
+		useradd --create-home --shell /bin/bash "$tandem_user" || die "useradd $tandem_user failed"
+	fi
+	subid_ensure /etc/subuid
+	subid_ensure /etc/subgid
+}
+
+# useradd writes the range where /etc/login.defs says so; a user from elsewhere may have none.
+subid_ensure()
+{
+	local end
+	grep -q "^$tandem_user:" "$1" 2>/dev/null && return 0
+	end=$(awk -F: '{ e = $2 + $3; if (e > m) m = e } END { print m > 100000 ? m : 100000 }' "$1" 2>/dev/null)
+	echo "$tandem_user:${end:-100000}:65536" >>"$1"
+}
+
+# devices_ensure: rootless networking opens /dev/net/tun, fuse-overlayfs /dev/fuse; bare hosts have them for root only.
+devices_ensure()
+{
+	is_root || return 0
+	if [ ! -e /dev/net/tun ]; then
+		mkdir -p /dev/net
+		mknod /dev/net/tun c 10 200 || die "there is no /dev/net/tun and it cannot be made: modprobe tun"
+	fi
+	chmod 666 /dev/net/tun
+	[ ! -e /dev/fuse ] || chmod 666 /dev/fuse
+}
+
+# runtime_dir USER: print its XDG_RUNTIME_DIR, made if root may make it.
+runtime_dir()
+{
+	local uid dir
+	uid=$(id -u "$1")
+	dir=/run/user/$uid
+	if is_root && [ ! -d "$dir" ]; then
+		mkdir -p "$dir"
+		chown "$uid:$(id -g "$1")" "$dir"
+		chmod 700 "$dir"
+	fi
+	[ -d "$dir" ] || dir=${XDG_RUNTIME_DIR:-}
+	[ -n "$dir" ] || die "XDG_RUNTIME_DIR is not set and $dir does not exist: log in as $1 (su - does not make it)"
+	echo "$dir"
+}
+
+# image_ensure: no registry is needed, the image is busybox-static and its links.
+image_ensure()
+{
+	local busybox dir applet
+	[ ! -s "$tandem_image_tar" ] || return 0
+	busybox=$(in_path busybox) || die "busybox-static is not installed"
+	say "making a container image from busybox-static"
+	dir=$(mktemp -d)
+	mkdir -p "$dir"/{bin,etc,root,tmp,www}
+	cp "$busybox" "$dir/bin/busybox"
+	for applet in $("$busybox" --list); do
+		[ "$applet" = busybox ] || ln -s busybox "$dir/bin/$applet"
+	done
+	echo 'root:x:0:0:root:/root:/bin/sh' >"$dir/etc/passwd"
+	echo 'root:x:0:' >"$dir/etc/group"
+	echo 'hello from the container' >"$dir/www/index.html"
+	chmod 1777 "$dir/tmp"
+	chmod 755 "$dir"
+	tar -C "$dir" --owner=0 --group=0 -cf "$tandem_image_tar.new" . && mv "$tandem_image_tar.new" "$tandem_image_tar"
+	rm -rf "$dir"
+	chmod 644 "$tandem_image_tar"
+}
+
+# engine_conf FILE CONMON HELPER [LOG_DRIVER]: a private containers.conf; nothing of the host's is touched.
+# The ulimits are there because a container must not raise limits where CAP_SYS_RESOURCE is missing (in CI).
+engine_conf()
+{
+	cat >"$1" <<-EOF
+		[containers]
+		default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+		log_driver = "${4:-k8s-file}"
+		[network]
+		network_backend = "netavark"
+		[engine]
+		runtime = "runc"
+		cgroup_manager = "cgroupfs"
+		events_logger = "file"
+		conmon_path = ["$2"]
+		network_cmd_path = "$3"
+		[engine.runtimes]
+		runc = ["$(in_path runc)"]
+	EOF
+	chmod 644 "$1"
+}
