@@ -17,6 +17,9 @@ int confine_capabilities(const cap_value_t *keep, size_t n_keep);
 /** PR_SET_NO_NEW_PRIVS. @return 0 or -errno */
 int confine_no_new_privs(void);
 
+/** For confine_seccomp_deny(): ptrace(2) except resuming a process that is traced already (common/supervise needs that). */
+#define CONFINE_NEW_TRACING "ptrace:new"
+
 /**
  * Load a filter that kills the process on any of @p deny, for the native and the compatible architectures, and allows all else.
  *

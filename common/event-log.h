@@ -34,3 +34,6 @@ EventLog *event_log_new(const char *identifier, const char *cid, const char *nam
  * @param ...       "NAME=value" strings, NULL at the end
  */
 void event_log_emit(EventLog *log, const char *id, int priority, const char *message, ...) __attribute__((sentinel));
+
+/** The socket, to be registered in the FdStore ("events"); -1 if there is none. */
+int event_log_fd(const EventLog *log);

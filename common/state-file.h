@@ -15,3 +15,5 @@ void state_file_event(StateFile *file, const char *format, ...) __attribute__((f
 void state_file_flush(StateFile *file);
 /** Delete the file. */
 void state_file_remove(StateFile *file);
+/** The two descriptors it holds, to be registered in the FdStore; -1 if there are none. */
+void state_file_fds(const StateFile *file, int *ret_dir_fd, int *ret_fd);

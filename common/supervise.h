@@ -33,7 +33,9 @@ typedef struct Supervisor Supervisor;
 typedef struct {
 	const char *name;	/* "monitor", "reaper", "worker": in events, titles, registry names */
 	/*
-	 * The worker's whole life, in the cloned process. @p restarts: how often it was started before (0: first start). @p step: degrade step.
+	 * The worker's whole life, in the cloned process. It may be cloned from a keeper that was itself cloned from a worker, so no
+	 * static or heap state of an earlier life may be relied on: everything is set up here, from the registry and
+	 * shared memory. @p restarts: how often it was started before (0: first start). @p step: degrade step.
 	 * The return value is its exit status. Status 0 after supervise_finish() ends the worker for good.
 	 */
 	int (*run)(Supervisor *sv, void *data, unsigned restarts, unsigned step);
@@ -83,6 +85,9 @@ FdStore *supervise_store(Supervisor *sv);
 
 /** Whether the container outlives a killed keeper. Default true. Takes effect for workers started afterwards and for running ones that call supervise_attach_loop() later. */
 void supervise_set_survive_keeper(Supervisor *sv, bool survive);
+
+/** This process has loaded a seccomp filter that kills on prctl, ptrace or pidfd_open: do without, here and in every process cloned from here. */
+void supervise_set_filtered(Supervisor *sv);
 
 /** Run the keeper's life in this process. @return the status given to supervise_finish()/keeper_quit, or -errno. */
 int supervise_keeper_run(Supervisor *sv);

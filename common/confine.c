@@ -1,0 +1,130 @@
+#include "config.h"
+
+#include "common/confine.h"
+
+#include <errno.h>
+#include <seccomp.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+
+static int apply_sets(const cap_value_t *keep, size_t n_keep)
+{
+	cap_t now = cap_get_proc(), want = cap_init();
+	int r = now && want ? 0 : -errno;
+
+	for (size_t i = 0; r == 0 && i < n_keep; i++) {
+		cap_flag_value_t held = CAP_CLEAR;
+
+		if (cap_get_flag(now, keep[i], CAP_PERMITTED, &held) < 0 || held != CAP_SET)
+			continue;
+		if (cap_set_flag(want, CAP_PERMITTED, 1, &keep[i], CAP_SET) < 0 ||
+			cap_set_flag(want, CAP_EFFECTIVE, 1, &keep[i], CAP_SET) < 0 ||
+			cap_set_flag(want, CAP_INHERITABLE, 1, &keep[i], CAP_SET) < 0)
+			r = -errno;
+	}
+	if (r == 0 && cap_set_proc(want) < 0)
+		r = -errno;
+	(void)cap_free(now);
+	(void)cap_free(want);
+	return r;
+}
+
+static int is_kept(cap_value_t cap, const cap_value_t *keep, size_t n_keep)
+{
+	for (size_t i = 0; i < n_keep; i++)
+		if (keep[i] == cap)
+			return 1;
+	return 0;
+}
+
+int confine_capabilities(const cap_value_t *keep, size_t n_keep)
+{
+	/* The bounding set first: dropping from it needs CAP_SETPCAP, which is about to go. */
+	for (cap_value_t cap = 0; cap_get_bound(cap) >= 0; cap++) {
+		if (is_kept(cap, keep, n_keep) || cap_get_bound(cap) == 0)
+			continue;
+		if (cap_drop_bound(cap) < 0 && errno != EPERM)
+			return -errno;
+	}
+	if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0 && errno != EINVAL)
+		return -errno;
+	return apply_sets(keep, n_keep);
+}
+
+int confine_no_new_privs(void)
+{
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+/* Foreign ABIs through which the same calls could be reached on this machine. */
+static int add_compatible_architectures(scmp_filter_ctx filter)
+{
+	static const uint32_t pairs[][2] = {
+		{SCMP_ARCH_X86_64, SCMP_ARCH_X86},
+		{SCMP_ARCH_X86_64, SCMP_ARCH_X32},
+		{SCMP_ARCH_AARCH64, SCMP_ARCH_ARM},
+		{SCMP_ARCH_MIPS64, SCMP_ARCH_MIPS},
+		{SCMP_ARCH_MIPSEL64, SCMP_ARCH_MIPSEL},
+		{SCMP_ARCH_PPC64, SCMP_ARCH_PPC},
+		{SCMP_ARCH_S390X, SCMP_ARCH_S390},
+	};
+	uint32_t native = seccomp_arch_native();
+
+	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+		int r = pairs[i][0] == native ? seccomp_arch_add(filter, pairs[i][1]) : 0;
+
+		if (r < 0 && r != -EEXIST)
+			return r;
+	}
+	return 0;
+}
+
+/*
+ * ptrace(2) but for PTRACE_CONT and PTRACE_LISTEN, which only work on a process traced already. libseccomp takes one comparison
+ * per argument and rule, so the requests between and around these two are listed.
+ */
+static int deny_new_tracing(scmp_filter_ctx filter, uint32_t kill)
+{
+	int nr = SCMP_SYS(ptrace);
+	int r = seccomp_rule_add(filter, kill, nr, 1, SCMP_A0(SCMP_CMP_LT, PTRACE_CONT));
+
+	for (unsigned request = PTRACE_CONT + 1; r == 0 && request < 64; request++)
+		r = seccomp_rule_add(filter, kill, nr, 1, SCMP_A0(SCMP_CMP_EQ, request));
+	for (unsigned request = 0x4200; r == 0 && request < PTRACE_LISTEN; request++)
+		r = seccomp_rule_add(filter, kill, nr, 1, SCMP_A0(SCMP_CMP_EQ, request));
+	if (r == 0)
+		r = seccomp_rule_add(filter, kill, nr, 1, SCMP_A0(SCMP_CMP_GT, PTRACE_LISTEN));
+	return r;
+}
+
+int confine_seccomp_deny(const char *const *deny, unsigned *ret_skipped)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+	uint32_t kill = seccomp_api_get() >= 3 ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_KILL;
+	unsigned skipped = 0;
+	int r;
+
+	if (!filter)
+		return -ENOMEM;
+	r = add_compatible_architectures(filter);
+	for (; r == 0 && *deny; deny++) {
+		int nr;
+
+		if (strcmp(*deny, CONFINE_NEW_TRACING) == 0) {
+			r = deny_new_tracing(filter, kill);
+			continue;
+		}
+		nr = seccomp_syscall_resolve_name(*deny);
+		if (nr == __NR_SCMP_ERROR)
+			skipped++;
+		else
+			r = seccomp_rule_add(filter, kill, nr, 0);
+	}
+	if (r == 0)
+		r = seccomp_load(filter);	/* sets no_new_privs */
+	seccomp_release(filter);
+	if (r == 0 && ret_skipped)
+		*ret_skipped = skipped;
+	return r;
+}

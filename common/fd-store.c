@@ -1,0 +1,203 @@
+#include "config.h"
+
+#include "common/fd-store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/fd-util.h"
+#include "common/shared-memory.h"
+
+/*
+ * A slot is free, in use, or being filled by the process whose pid it holds. A process killed while filling leaves its
+ * pid; the next one that looks for a free slot takes such a slot over.
+ */
+#define SLOT_FREE 0
+#define SLOT_USED (-1)
+
+typedef struct {
+	_Atomic int state;
+	_Atomic int fd;
+	char name[FD_STORE_NAME_MAX];
+} Slot;
+
+struct FdStore {
+	Slot slots[FD_STORE_MAX];
+};
+
+FdStore *fd_store_new(void)
+{
+	return shared_memory_new(sizeof(FdStore));
+}
+
+static bool name_is_valid(const char *name)
+{
+	size_t len = strlen(name);
+
+	return len > 0 && len < FD_STORE_NAME_MAX &&
+		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == len;
+}
+
+static Slot *find(const FdStore *store, const char *name)
+{
+	for (size_t i = 0; i < FD_STORE_MAX; i++) {
+		const Slot *slot = &store->slots[i];
+
+		if (atomic_load(&slot->state) == SLOT_USED && strcmp(slot->name, name) == 0)
+			return (Slot *)slot;
+	}
+	return NULL;
+}
+
+static Slot *claim_slot(FdStore *store)
+{
+	int self = getpid();
+
+	for (size_t i = 0; i < FD_STORE_MAX; i++) {
+		Slot *slot = &store->slots[i];
+		int state = atomic_load(&slot->state);
+
+		if (state == SLOT_USED || (state > 0 && (state == self || kill(state, 0) == 0 || errno != ESRCH)))
+			continue;
+		if (atomic_compare_exchange_strong(&slot->state, &state, self))
+			return slot;
+	}
+	return NULL;
+}
+
+int fd_store_put(FdStore *store, const char *name, int fd)
+{
+	Slot *slot;
+
+	if (fd < 0 || !name_is_valid(name))
+		return -EINVAL;
+	if (find(store, name))
+		return -EEXIST;
+	slot = claim_slot(store);
+	if (!slot)
+		return -ENOBUFS;
+	strcpy(slot->name, name);
+	atomic_store(&slot->fd, fd);
+	atomic_store(&slot->state, SLOT_USED);
+	return 0;
+}
+
+int fd_store_replace(FdStore *store, const char *name, int fd)
+{
+	Slot *slot = find(store, name);
+	int old;
+
+	if (fd < 0)
+		return -EINVAL;
+	if (!slot)
+		return fd_store_put(store, name, fd);
+	old = atomic_exchange(&slot->fd, fd);
+	if (old != fd)
+		(void)fd_close(old);
+	return 0;
+}
+
+int fd_store_get(const FdStore *store, const char *name)
+{
+	const Slot *slot = find(store, name);
+
+	return slot ? atomic_load(&slot->fd) : -ENOENT;
+}
+
+int fd_store_forget(FdStore *store, const char *name)
+{
+	Slot *slot = find(store, name);
+	int fd;
+
+	if (!slot)
+		return -ENOENT;
+	fd = atomic_load(&slot->fd);
+	atomic_store(&slot->state, SLOT_FREE);
+	return fd;
+}
+
+void fd_store_close(FdStore *store, const char *name)
+{
+	int fd = fd_store_forget(store, name);
+
+	if (fd >= 0)
+		(void)fd_close(fd);
+}
+
+bool fd_store_has_fd(const FdStore *store, int fd)
+{
+	for (size_t i = 0; i < FD_STORE_MAX; i++)
+		if (atomic_load(&store->slots[i].state) == SLOT_USED && atomic_load(&store->slots[i].fd) == fd)
+			return true;
+	return false;
+}
+
+bool fd_store_next(const FdStore *store, size_t *iter, const char **ret_name, int *ret_fd)
+{
+	while (*iter < FD_STORE_MAX) {
+		const Slot *slot = &store->slots[(*iter)++];
+
+		if (atomic_load(&slot->state) != SLOT_USED)
+			continue;
+		*ret_name = slot->name;
+		*ret_fd = atomic_load(&slot->fd);
+		return true;
+	}
+	return false;
+}
+
+#define SWEEP_MAX 256	/* candidates remembered between two looks; more are seen by the next pair of looks */
+
+static struct {
+	int fd;
+	dev_t dev;
+	ino_t ino;
+} candidates[SWEEP_MAX];
+static size_t n_candidates;
+
+static bool was_candidate(int fd, const struct stat *st)
+{
+	for (size_t i = 0; i < n_candidates; i++)
+		if (candidates[i].fd == fd && candidates[i].dev == st->st_dev && candidates[i].ino == st->st_ino)
+			return true;
+	return false;
+}
+
+int fd_store_sweep(FdStore *store, bool (*keep)(int fd, void *data), void *data)
+{
+	bool second_look = n_candidates > 0;
+	int closed = 0;
+	size_t found = 0;
+	DIR *dir = opendir("/proc/self/fd");
+	struct dirent *entry;
+
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		int fd = atoi(entry->d_name);
+		struct stat st;
+
+		if (entry->d_name[0] == '.' || fd == dirfd(dir) || fd_store_has_fd(store, fd) || fstat(fd, &st) < 0 ||
+			(keep && keep(fd, data)))
+			continue;
+		if (second_look) {
+			if (was_candidate(fd, &st)) {
+				(void)fd_close(fd);
+				closed++;
+			}
+		} else if (found < SWEEP_MAX) {
+			candidates[found].fd = fd;
+			candidates[found].dev = st.st_dev;
+			candidates[found++].ino = st.st_ino;
+		}
+	}
+	(void)closedir(dir);
+	n_candidates = found;
+	return closed;
+}

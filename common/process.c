@@ -1,0 +1,144 @@
+#include "config.h"
+
+#include "common/process.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/fd-util.h"
+
+pid_t process_clone_shared(int *ret_pidfd)
+{
+	unsigned long flags = CLONE_FILES | SIGCHLD;
+	int pidfd = -1;
+	long pid;
+
+	if (ret_pidfd)
+		flags |= CLONE_PIDFD;
+	(void)fflush(NULL);	/* what is buffered is printed once, by us */
+	pid = syscall(SYS_clone, flags, NULL, &pidfd, NULL, 0);
+	if (pid < 0)
+		return -errno;
+	if (pid > 0 && ret_pidfd)
+		*ret_pidfd = pidfd;
+	return (pid_t)pid;
+}
+
+int process_pidfd_open(pid_t pid)
+{
+	long fd = syscall(SYS_pidfd_open, pid, 0);
+
+	return fd < 0 ? -errno : (int)fd;
+}
+
+int process_pidfd_signal(int pidfd, int sig)
+{
+	return syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0) < 0 ? -errno : 0;
+}
+
+bool process_pidfd_has_ended(int pidfd)
+{
+	struct pollfd p = {.fd = pidfd, .events = POLLIN};
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLIN | POLLHUP));
+}
+
+/* linux/pidfd.h of Linux 6.15; Debian 12's headers are older. */
+struct pidfd_info_v1 {
+	uint64_t mask;
+	uint64_t cgroupid;
+	uint32_t pid, tgid, ppid;
+	uint32_t ruid, rgid, euid, egid, suid, sgid, fsuid, fsgid;
+	int32_t exit_code;
+};
+#define TANDEM_PIDFD_INFO_EXIT (1u << 3)
+#define TANDEM_PIDFD_GET_INFO _IOWR(0xFF, 11, struct pidfd_info_v1)
+
+int process_pidfd_exit_status(int pidfd, int *ret_status)
+{
+	struct pidfd_info_v1 info = {.mask = TANDEM_PIDFD_INFO_EXIT};
+
+	if (ioctl(pidfd, TANDEM_PIDFD_GET_INFO, &info) < 0)
+		return errno == ESRCH ? -EAGAIN : -EOPNOTSUPP;
+	if (!(info.mask & TANDEM_PIDFD_INFO_EXIT))
+		return -EAGAIN;
+	*ret_status = info.exit_code;
+	return 0;
+}
+
+const char *process_cause(int code, int status)
+{
+	static char text[64];
+	const char *name;
+
+	switch (code) {
+	case CLD_EXITED:
+		(void)snprintf(text, sizeof(text), "exit status %d", status);
+		break;
+	case CLD_KILLED:
+	case CLD_DUMPED:
+		name = sigabbrev_np(status);
+		(void)snprintf(text, sizeof(text), "killed by SIG%s", name ? name : "?");
+		break;
+	default:
+		return "unknown cause";
+	}
+	return text;
+}
+
+static struct {
+	char *area;	/* argv strings as the kernel laid them out, contiguous */
+	size_t size;
+	size_t program;	/* bytes of argv[0] with its NUL */
+} title;
+
+void process_title_init(int argc, char **argv, char **envp)
+{
+	char *end;
+
+	if (argc < 1)
+		return;
+	end = argv[0];
+	for (int i = 0; i < argc; i++) {
+		if (argv[i] != end)
+			return;	/* not one block: leave it alone */
+		end = argv[i] + strlen(argv[i]) + 1;
+	}
+	title.area = argv[0];
+	title.size = (size_t)(end - argv[0]);
+	title.program = strlen(argv[0]) + 1;
+}
+
+void process_set_title(const char *role)
+{
+	const char *slash;
+	char first[96], *copy;
+	size_t len, rest, n;
+
+	if (!title.area)
+		return;
+	copy = strdup(title.area);
+	if (!copy)
+		return;
+	slash = strrchr(copy, '/');
+	len = (size_t)snprintf(first, sizeof(first), "%s: %s", slash ? slash + 1 : copy, role) + 1;
+	free(copy);
+	if (len > sizeof(first) || len > title.size)
+		return;
+	rest = title.size - title.program;
+	n = rest < title.size - len ? rest : title.size - len;
+	memmove(title.area + len, title.area + title.program, n);
+	memset(title.area + len + n, 0, title.size - len - n);
+	memcpy(title.area, first, len);
+	title.area[title.size - 1] = '\0';
+	title.program = len;
+}

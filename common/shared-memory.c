@@ -1,0 +1,44 @@
+#include "config.h"
+
+#include "common/shared-memory.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+void *shared_memory_new(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void *shared_memory_ring_new(size_t size)
+{
+	int fd = memfd_create("ring", MFD_CLOEXEC);
+	void *p = MAP_FAILED;
+	int saved;
+
+	if (fd < 0)
+		return NULL;
+	if (ftruncate(fd, (off_t)size) == 0)
+		p = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p != MAP_FAILED && (mmap(p, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
+				       mmap((char *)p + size, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+					       0) == MAP_FAILED)) {
+		saved = errno;
+		(void)munmap(p, 2 * size);
+		errno = saved;
+		p = MAP_FAILED;
+	}
+	saved = errno;
+	(void)close(fd);	/* the mappings keep it alive */
+	errno = saved;
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void shared_memory_ring_discard(void *ring, size_t size)
+{
+	/* Best effort: a kernel that can't punch a hole only keeps the memory. */
+	(void)madvise(ring, size, MADV_REMOVE);
+}

@@ -1,0 +1,73 @@
+#pragma once
+/*
+ * Shared between the three parts of supervise: the shared page and the per-process view of it.
+ */
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "supervise.h"
+
+typedef enum { WORKER_IDLE, WORKER_STARTING, WORKER_READY, WORKER_RETIRED } WorkerPhase;
+
+#define RESTORED_MAX 128
+
+/* One worker, in shared memory. The keeper writes all but what is marked (w): the worker itself. */
+typedef struct {
+	_Atomic pid_t pid;		/* 0: not running */
+	_Atomic int pidfd;		/* -1: none */
+	_Atomic int phase;		/* WorkerPhase; (w) sets READY and RETIRED */
+	_Atomic unsigned starts, step, quick_deaths;
+	_Atomic uint64_t started_ms, died_ms;
+	_Atomic uint64_t ready_ms;	/* (w) 0: not ready since this start */
+	_Atomic uint64_t heartbeat_ms;	/* (w) */
+	char restored[RESTORED_MAX];	/* (w) */
+} WorkerSlot;
+
+typedef struct {
+	_Atomic pid_t keeper_pid;
+	_Atomic int keeper_pidfd;	/* -1 while a new keeper is being made */
+	_Atomic pid_t claim;		/* worker that is making a new keeper */
+	_Atomic unsigned keepers;	/* how many there have been */
+	_Atomic int survive;
+	_Atomic int finishing;
+	_Atomic int finish_value;
+	WorkerSlot workers[SUPERVISE_WORKERS_MAX];
+} SuperviseShared;
+
+/* What the keeper process itself remembers about a worker. */
+typedef struct {
+	Supervisor *sv;
+	unsigned index;
+	EventSource *pidfd_source;	/* of a worker that is not our child */
+	EventTimer *start_timer;
+	bool hung_once, killed_as_hung, reported;
+} KeeperView;
+
+struct Supervisor {
+	SuperviseConfig config;
+	SuperviseShared *shared;
+	FdStore *store;
+	sigset_t original_mask;
+	int self;	/* index of the worker that this process is; -1: keeper or neither */
+	bool filtered;	/* a seccomp filter forbids prctl, ptrace and pidfd_open here and in children */
+	/* keeper process */
+	EventLoop *loop;
+	KeeperView views[SUPERVISE_WORKERS_MAX];
+	EventTimer *health_timer;
+	bool quitting;
+	/* worker process */
+	EventLoop *worker_loop;
+	EventSource *keeper_watch;
+	EventTimer *heartbeat_timer, *keeper_timer;
+	int watched_pidfd;
+	bool tracing;
+};
+
+/* Replace this process' life by the keeper's: in a fresh clone made by a worker. Never returns. */
+_Noreturn void supervise_become_keeper(Supervisor *sv);
+
+/* In a fresh clone made by the keeper: become worker @index and run it. Never returns. */
+_Noreturn void supervise_become_worker(Supervisor *sv, unsigned index, unsigned restarts);
+
+/* Registry name of a worker's pidfd. */
+void supervise_pidfd_name(char *out, size_t size, const char *worker);

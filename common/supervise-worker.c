@@ -1,0 +1,214 @@
+/*
+ * The worker's side: readiness, heartbeat, and what to do when the keeper dies.
+ *
+ * If the container shall outlive its keeper, the first worker to see the keeper's pidfd readable wins `claim` and clones a new keeper.
+ * If it shall not, the caller has stopped us by SIGKILL and may start a successor as soon as its waitpid()
+ * returns. By then tap and ports must be gone, so the worker traces the keeper: a zombie that is traced is shown to its
+ * real parent only when the tracer has let go of it (wait(2), ptrace(2)). The worker dies by PR_SET_PDEATHSIG, its
+ * descriptors are closed, and only then the kernel ends the tracing. No user space is involved.
+ */
+#include "config.h"
+
+#include "common/supervise-private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/fd-util.h"
+#include "common/process.h"
+
+#define KEEPER_LOOK_MS 20	/* while another worker makes the new keeper */
+
+static void watch_keeper(Supervisor *sv);
+
+/* A stop of the keeper that we trace: hand on what it was, let nothing change for it. */
+static void on_traced_keeper(void *data, uint32_t signal)
+{
+	Supervisor *sv = data;
+	pid_t keeper = atomic_load(&sv->shared->keeper_pid);
+	siginfo_t info = {0};
+	int sig;
+
+	if (waitid(P_PID, (id_t)keeper, &info, WSTOPPED | WNOHANG | __WALL) < 0 || info.si_pid == 0)
+		return;
+	sig = info.si_status & 0xff;
+	if (info.si_status >> 8 == PTRACE_EVENT_STOP) {
+		if (sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
+			(void)ptrace(PTRACE_LISTEN, keeper, NULL, NULL);
+		else
+			(void)ptrace(PTRACE_CONT, keeper, NULL, NULL);
+		return;
+	}
+	(void)ptrace(PTRACE_CONT, keeper, NULL, (void *)(long)sig);
+}
+
+static void bind_to_keeper(Supervisor *sv)
+{
+	pid_t keeper = atomic_load(&sv->shared->keeper_pid);
+
+	if (atomic_load(&sv->shared->survive) || sv->filtered)
+		return;
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (getppid() != keeper)
+		_exit(0);	/* it died before the line above */
+	/* Not allowed (Yama, a debugger is first): then waitpid() may return some hundred microseconds too early. */
+	sv->tracing = ptrace(PTRACE_SEIZE, keeper, NULL, NULL) == 0;
+}
+
+_Noreturn void supervise_become_worker(Supervisor *sv, unsigned index, unsigned restarts)
+{
+	const SuperviseWorker *spec = &sv->config.workers[index];
+	unsigned step = atomic_load(&sv->shared->workers[index].step);
+
+	sv->self = (int)index;
+	/*
+	 * What the memory says of loops and sources belongs to the keeper, or to a worker that the keeper was cloned from: not ours to
+	 * free (the epoll sets are shared), only to forget.
+	 */
+	sv->loop = sv->worker_loop = NULL;
+	sv->keeper_watch = NULL;
+	sv->heartbeat_timer = sv->keeper_timer = NULL;
+	sv->watched_pidfd = -1;
+	sv->tracing = false;
+	bind_to_keeper(sv);
+	(void)sigprocmask(SIG_SETMASK, &sv->original_mask, NULL);
+	process_set_title(spec->name);
+	_exit(spec->run(sv, sv->config.data, restarts, step) & 255);
+}
+
+void supervise_heartbeat(Supervisor *sv)
+{
+	if (sv->self >= 0)
+		atomic_store(&sv->shared->workers[sv->self].heartbeat_ms, event_now_ms());
+}
+
+static void on_heartbeat(void *data)
+{
+	Supervisor *sv = data;
+
+	supervise_heartbeat(sv);
+	event_timer_set(sv->heartbeat_timer, SUPERVISE_HEARTBEAT_MS);
+}
+
+void supervise_ready(Supervisor *sv, const char *restored)
+{
+	WorkerSlot *slot;
+
+	if (sv->self < 0)
+		return;
+	slot = &sv->shared->workers[sv->self];
+	(void)snprintf(slot->restored, sizeof(slot->restored), "%s", restored ? restored : "");
+	if (!atomic_load(&slot->ready_ms))
+		atomic_store(&slot->ready_ms, event_now_ms());
+	if (atomic_load(&slot->phase) == WORKER_STARTING)
+		atomic_store(&slot->phase, WORKER_READY);
+}
+
+void supervise_finish(Supervisor *sv, int value)
+{
+	atomic_store(&sv->shared->finish_value, value);
+	atomic_store(&sv->shared->finishing, 1);
+}
+
+void supervise_retire(Supervisor *sv)
+{
+	if (sv->self >= 0)
+		atomic_store(&sv->shared->workers[sv->self].phase, WORKER_RETIRED);
+}
+
+/* --- the keeper's death --- */
+
+static bool claim_keeper_role(Supervisor *sv)
+{
+	pid_t holder = atomic_load(&sv->shared->claim);
+
+	if (holder != 0 && (holder == getpid() || kill(holder, 0) == 0 || errno != ESRCH))
+		return false;
+	return atomic_compare_exchange_strong(&sv->shared->claim, &holder, getpid());
+}
+
+static void make_keeper(Supervisor *sv)
+{
+	int pidfd = -1;
+	pid_t pid;
+
+	atomic_store(&sv->shared->keeper_pidfd, -1);
+	pid = process_clone_shared(&pidfd);
+	if (pid == 0)
+		supervise_become_keeper(sv);
+	if (pid > 0) {
+		(void)fd_store_replace(sv->store, "keeper.pidfd", pidfd);
+		atomic_store(&sv->shared->keeper_pid, pid);
+		atomic_store(&sv->shared->keeper_pidfd, pidfd);
+	}
+	atomic_store(&sv->shared->claim, 0);
+}
+
+static void on_keeper_timer(void *data)
+{
+	watch_keeper(data);
+}
+
+static void keeper_is_gone(Supervisor *sv)
+{
+	if (!atomic_load(&sv->shared->survive))
+		_exit(0);	/* the parent-death signal is on its way */
+	if (atomic_load(&sv->shared->keeper_pidfd) == sv->watched_pidfd && claim_keeper_role(sv)) {
+		if (atomic_load(&sv->shared->keeper_pidfd) == sv->watched_pidfd)
+			make_keeper(sv);
+		else
+			atomic_store(&sv->shared->claim, 0);	/* another one was faster */
+	}
+	sv->watched_pidfd = -1;
+	event_timer_set(sv->keeper_timer, KEEPER_LOOK_MS);
+}
+
+static void on_keeper_pidfd(void *data, uint32_t events)
+{
+	Supervisor *sv = data;
+
+	event_source_remove(sv->keeper_watch);
+	sv->keeper_watch = NULL;
+	/* a keeper that we made ourselves is our child: leave no zombie */
+	(void)waitid(P_PID, (id_t)atomic_load(&sv->shared->keeper_pid), &(siginfo_t){0}, WEXITED | WNOHANG);
+	keeper_is_gone(sv);
+}
+
+/* Watch the present keeper; if none is published, look again soon, and mend a take-over that was cut short. */
+static void watch_keeper(Supervisor *sv)
+{
+	int pidfd = atomic_load(&sv->shared->keeper_pidfd);
+
+	if (sv->keeper_watch)
+		return;
+	if (pidfd >= 0 &&
+		event_loop_add_fd(sv->worker_loop, pidfd, EPOLLIN, on_keeper_pidfd, sv, &sv->keeper_watch) == 0) {
+		sv->watched_pidfd = pidfd;
+		return;
+	}
+	sv->watched_pidfd = pidfd;
+	if (atomic_load(&sv->shared->survive) && kill(atomic_load(&sv->shared->keeper_pid), 0) < 0 && errno == ESRCH)
+		keeper_is_gone(sv);
+	else
+		event_timer_set(sv->keeper_timer, KEEPER_LOOK_MS);
+}
+
+int supervise_attach_loop(Supervisor *sv, EventLoop *loop)
+{
+	int r = 0;
+
+	sv->worker_loop = loop;
+	sv->heartbeat_timer = event_loop_add_timer(loop, 0, on_heartbeat, sv);
+	sv->keeper_timer = event_loop_add_timer(loop, 0, on_keeper_timer, sv);
+	event_timer_stop(sv->keeper_timer);
+	watch_keeper(sv);
+	if (sv->tracing)
+		r = event_loop_add_signals(loop, (const int[]){SIGCHLD, 0}, on_traced_keeper, sv, NULL);
+	return r;
+}

@@ -1,0 +1,295 @@
+/* common/supervise: deaths of workers and keepers, one and both, and what is left afterwards. */
+#include "config.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <glib.h>
+#include <netinet/in.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/event-loop.h"
+#include "common/fd-util.h"
+#include "common/process.h"
+#include "common/shared-memory.h"
+#include "common/supervise.h"
+
+#define DEADLINE_MS 10000
+
+typedef struct {
+	_Atomic int events[8];		/* counts by SuperviseEventKind */
+	_Atomic int last_cause_status;
+	_Atomic int starts, max_step;
+	_Atomic int keeper_starts;
+	_Atomic int crash;		/* workers abort at once */
+	_Atomic int hang;		/* workers stop beating */
+	_Atomic int finish;
+	_Atomic int listen_fd;
+	int port;
+	Supervisor *sv;
+} Seen;
+
+static Seen *seen;
+
+static void look_at_wishes(void *data)
+{
+	EventLoop *loop = data;
+
+	if (atomic_load(&seen->finish)) {
+		supervise_finish(seen->sv, 42);
+		event_loop_quit(loop, 0);
+		return;
+	}
+	(void)event_loop_add_timer(loop, 2, look_at_wishes, loop);
+}
+
+static int run_worker(Supervisor *sv, void *data, unsigned restarts, unsigned step)
+{
+	EventLoop *loop = event_loop_new(supervise_store(sv), "worker");
+
+	atomic_fetch_add(&seen->starts, 1);
+	if ((int)step > atomic_load(&seen->max_step))
+		atomic_store(&seen->max_step, (int)step);
+	if (atomic_load(&seen->crash))
+		return 7;
+	if (restarts == 0) {
+		/* born in the worker: outlives it without any message */
+		struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+		socklen_t len = sizeof(in);
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		g_assert_cmpint(bind(fd, (struct sockaddr *)&in, sizeof(in)), ==, 0);
+		g_assert_cmpint(listen(fd, 64), ==, 0);
+		g_assert_cmpint(getsockname(fd, (struct sockaddr *)&in, &len), ==, 0);
+		seen->port = ntohs(in.sin_port);
+		g_assert_cmpint(fd_store_put(supervise_store(sv), "listener", fd), ==, 0);
+	}
+	g_assert_cmpint(fd_store_get(supervise_store(sv), "listener"), >=, 0);
+	g_assert_cmpint(supervise_attach_loop(sv, loop), ==, 0);
+	look_at_wishes(loop);
+	supervise_ready(sv, "listener");
+	(void)event_loop_run(loop);
+	return 0;
+}
+
+static void on_event(Supervisor *sv, void *data, const SuperviseEvent *event)
+{
+	atomic_fetch_add(&seen->events[event->kind], 1);
+	if (event->kind == SUPERVISE_DIED)
+		atomic_store(&seen->last_cause_status, event->status);
+}
+
+static int on_keeper_start(Supervisor *sv, void *data, EventLoop *loop)
+{
+	atomic_fetch_add(&seen->keeper_starts, 1);
+	return 0;
+}
+
+static void on_signal(Supervisor *sv, void *data, int signal)
+{
+	supervise_keeper_quit(sv, 100 + signal);
+}
+
+static const SuperviseWorker workers[] = {{.name = "worker", .run = run_worker, .max_step = 2, .has_heartbeat = true}};
+static const int signals[] = {SIGTERM, 0};
+
+static pid_t start_keeper(bool survive)
+{
+	SuperviseConfig config = {
+		.workers = workers,
+		.n_workers = 1,
+		.on_event = on_event,
+		.on_keeper_start = on_keeper_start,
+		.on_signal = on_signal,
+		.keeper_signals = signals,
+	};
+	pid_t pid;
+
+	memset(seen, 0, sizeof(*seen));
+	seen->sv = supervise_new(&config);
+	g_assert_nonnull(seen->sv);
+	supervise_set_survive_keeper(seen->sv, survive);
+	pid = fork();
+	if (pid == 0)
+		_exit(supervise_keeper_run(seen->sv) & 255);
+	return pid;
+}
+
+#define WAIT_UNTIL(condition)                                              \
+	do {                                                               \
+		uint64_t end = event_now_ms() + DEADLINE_MS;               \
+		while (!(condition)) {                                     \
+			g_assert_cmpuint(event_now_ms(), <, end);          \
+			(void)usleep(500);                                 \
+		}                                                          \
+	} while (0)
+
+static int wait_status(pid_t pid)
+{
+	int status;
+
+	WAIT_UNTIL(waitpid(pid, &status, WNOHANG) == pid);
+	return status;
+}
+
+static int connect_port(void)
+{
+	struct sockaddr_in in = {
+		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)seen->port)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int r = connect(fd, (struct sockaddr *)&in, sizeof(in)) < 0 ? -errno : 0;
+
+	(void)close(fd);
+	return r;
+}
+
+static bool worker_is_new(pid_t old)
+{
+	pid_t pid = supervise_pid(seen->sv, "worker");
+
+	return pid > 0 && pid != old && supervise_is_ready(seen->sv, "worker");
+}
+
+static void assert_nobody_left(void)
+{
+	int status;
+
+	/* we are a subreaper: everything that was started ends up as our child */
+	WAIT_UNTIL(waitpid(-1, &status, WNOHANG) < 0 && errno == ECHILD);
+}
+
+static void test_killed_worker_restarts_and_port_stays(void)
+{
+	pid_t keeper = start_keeper(true), old = 0;
+
+	for (int i = 0; i < 30; i++) {
+		WAIT_UNTIL(worker_is_new(old));
+		old = supervise_pid(seen->sv, "worker");
+		g_assert_cmpint(connect_port(), ==, 0);
+		g_assert_cmpint(kill(old, SIGKILL), ==, 0);
+		g_assert_cmpint(connect_port(), ==, 0);
+	}
+	WAIT_UNTIL(worker_is_new(old));
+	g_assert_cmpint(atomic_load(&seen->events[SUPERVISE_DIED]), ==, 30);
+	g_assert_cmpint(atomic_load(&seen->last_cause_status), ==, SIGKILL);
+	WAIT_UNTIL(atomic_load(&seen->events[SUPERVISE_RESTARTED]) >= 1);
+	g_assert_cmpint(kill(keeper, SIGTERM), ==, 0);
+	g_assert_cmpint(wait_status(keeper), ==, (100 + SIGTERM) << 8);
+	g_assert_cmpint(connect_port(), ==, -ECONNREFUSED);
+	assert_nobody_left();
+}
+
+static void test_stopped_worker_is_replaced(void)
+{
+	pid_t keeper = start_keeper(true), old;
+
+	WAIT_UNTIL(worker_is_new(0));
+	old = supervise_pid(seen->sv, "worker");
+	g_assert_cmpint(kill(old, SIGSTOP), ==, 0);
+	WAIT_UNTIL(worker_is_new(old));
+	g_assert_cmpint(atomic_load(&seen->events[SUPERVISE_HUNG]), ==, 1);
+	(void)kill(keeper, SIGTERM);
+	(void)wait_status(keeper);
+	assert_nobody_left();
+}
+
+static void test_killed_keeper_is_replaced(void)
+{
+	pid_t keeper = start_keeper(true), next, old;
+
+	WAIT_UNTIL(worker_is_new(0));
+	old = supervise_pid(seen->sv, "worker");
+	for (int i = 0; i < 10; i++) {
+		g_assert_cmpint(kill(keeper, SIGKILL), ==, 0);
+		WAIT_UNTIL((next = supervise_pid(seen->sv, "keeper")) != keeper && atomic_load(&seen->keeper_starts) == i + 2);
+		g_assert_cmpint(supervise_pid(seen->sv, "worker"), ==, old);
+		g_assert_cmpint(connect_port(), ==, 0);
+		keeper = next;
+	}
+	/* the new keeper looks after the worker that it did not start */
+	WAIT_UNTIL(atomic_load(&seen->events[SUPERVISE_NEW_KEEPER]) == 10);
+	g_assert_cmpint(kill(old, SIGKILL), ==, 0);
+	WAIT_UNTIL(worker_is_new(old));
+	g_assert_cmpint(connect_port(), ==, 0);
+	atomic_store(&seen->finish, 1);
+	WAIT_UNTIL(kill(keeper, 0) < 0 || (waitpid(keeper, NULL, WNOHANG) == keeper));
+	assert_nobody_left();
+	g_assert_cmpint(connect_port(), ==, -ECONNREFUSED);
+}
+
+static void test_finish_gives_the_status(void)
+{
+	pid_t keeper = start_keeper(true);
+
+	WAIT_UNTIL(worker_is_new(0));
+	atomic_store(&seen->finish, 1);
+	g_assert_cmpint(wait_status(keeper), ==, 42 << 8);
+	assert_nobody_left();
+}
+
+/* N-6, N-243: what the started pid had is gone when it can be reaped. */
+static void test_kill_is_a_stop_and_nothing_is_left_at_the_reap(void)
+{
+	for (int i = 0; i < 50; i++) {
+		pid_t keeper = start_keeper(false), worker;
+
+		WAIT_UNTIL(worker_is_new(0));
+		worker = supervise_pid(seen->sv, "worker");
+		g_assert_cmpint(kill(keeper, SIGKILL), ==, 0);
+		g_assert_cmpint(waitpid(keeper, NULL, 0), ==, keeper);
+		g_assert_cmpint(connect_port(), ==, -ECONNREFUSED);
+		WAIT_UNTIL(waitpid(worker, NULL, WNOHANG) == worker || kill(worker, 0) < 0);
+	}
+	assert_nobody_left();
+}
+
+static void test_traced_keeper_can_be_stopped_and_continued(void)
+{
+	pid_t keeper = start_keeper(false);
+
+	WAIT_UNTIL(worker_is_new(0));
+	g_assert_cmpint(kill(keeper, SIGSTOP), ==, 0);
+	g_assert_cmpint(kill(keeper, SIGCONT), ==, 0);
+	g_assert_cmpint(kill(keeper, SIGWINCH), ==, 0);
+	g_assert_cmpint(kill(keeper, SIGTERM), ==, 0);
+	g_assert_cmpint(wait_status(keeper), ==, (100 + SIGTERM) << 8);
+	assert_nobody_left();
+}
+
+static void test_crash_loop_backs_off_and_degrades(void)
+{
+	pid_t keeper;
+
+	keeper = start_keeper(true);
+	WAIT_UNTIL(worker_is_new(0));
+	atomic_store(&seen->crash, 1);
+	g_assert_cmpint(kill(supervise_pid(seen->sv, "worker"), SIGABRT), ==, 0);
+	WAIT_UNTIL(atomic_load(&seen->max_step) == 2);
+	g_assert_cmpint(atomic_load(&seen->starts), <, 20);	/* not a storm */
+	atomic_store(&seen->crash, 0);
+	WAIT_UNTIL(worker_is_new(0));
+	(void)kill(keeper, SIGTERM);
+	(void)wait_status(keeper);
+	assert_nobody_left();
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_assert_cmpint(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), ==, 0);
+	seen = shared_memory_new(sizeof(*seen));
+	g_test_add_func("/supervise/worker/killed-restarts-and-port-stays", test_killed_worker_restarts_and_port_stays);
+	g_test_add_func("/supervise/worker/stopped-is-replaced", test_stopped_worker_is_replaced);
+	g_test_add_func("/supervise/worker/crash-loop-backs-off-and-degrades", test_crash_loop_backs_off_and_degrades);
+	g_test_add_func("/supervise/keeper/killed-is-replaced", test_killed_keeper_is_replaced);
+	g_test_add_func("/supervise/keeper/returns-the-finish-value", test_finish_gives_the_status);
+	g_test_add_func("/supervise/keeper/kill-is-a-stop-and-nothing-is-left-at-the-reap",
+		test_kill_is_a_stop_and_nothing_is_left_at_the_reap);
+	g_test_add_func("/supervise/keeper/traced-can-be-stopped-and-continued", test_traced_keeper_can_be_stopped_and_continued);
+	return g_test_run();
+}
