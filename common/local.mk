@@ -15,6 +15,6 @@ lib_tandem_libtandem_common_so_SOURCES = \
 	common/supervise.c common/supervise.h \
 	common/supervise-keeper.c common/supervise-private.h \
 	common/supervise-worker.c
-lib_tandem_libtandem_common_so_CFLAGS = $(AM_CFLAGS) -fPIC $(CAP_CFLAGS) $(SECCOMP_CFLAGS)
+lib_tandem_libtandem_common_so_CFLAGS = $(AM_CFLAGS) -fPIC
 lib_tandem_libtandem_common_so_LDFLAGS = $(AM_LDFLAGS) -shared -Wl,-soname,libtandem-common.so
 lib_tandem_libtandem_common_so_LDADD = $(CAP_LIBS) $(SECCOMP_LIBS)

@@ -10,6 +10,8 @@ void *shared_memory_new(size_t size);
 /**
  * A ring of @p size bytes that is mapped twice in a row, so that any range of at most @p size bytes is contiguous.
  *
+ * The compiler does not know that two addresses are one byte: let only system calls write through one and read through the other.
+ *
  * @param size  a multiple of the page size
  * @return address of the first mapping, or NULL with errno
  */

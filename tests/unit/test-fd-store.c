@@ -1,2 +1,139 @@
+/* common/fd-store: the registry over the shared descriptor table. */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
 #include <glib.h>
-int main(int c,char**v){g_test_init(&c,&v,NULL);return g_test_run();}
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/fd-store.h"
+#include "common/fd-util.h"
+#include "common/process.h"
+
+static int null_fd(void)
+{
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void test_put_get_forget(void)
+{
+	FdStore *store = fd_store_new();
+	int fd = null_fd();
+
+	g_assert_cmpint(fd_store_put(store, "tap", fd), ==, 0);
+	g_assert_cmpint(fd_store_put(store, "tap", fd), ==, -EEXIST);
+	g_assert_cmpint(fd_store_get(store, "tap"), ==, fd);
+	g_assert_true(fd_store_has_fd(store, fd));
+	g_assert_cmpint(fd_store_forget(store, "tap"), ==, fd);
+	g_assert_cmpint(fd_store_get(store, "tap"), ==, -ENOENT);
+	g_assert_true(fd_is_open(fd));
+	g_assert_cmpint(fd_store_put(store, "tap", fd), ==, 0);
+	fd_store_close(store, "tap");
+	g_assert_false(fd_is_open(fd));
+	fd_store_close(store, "tap");
+}
+
+static void test_bad_names(void)
+{
+	FdStore *store = fd_store_new();
+	char longest[FD_STORE_NAME_MAX + 1];
+
+	memset(longest, 'a', sizeof(longest));
+	longest[FD_STORE_NAME_MAX] = '\0';
+	g_assert_cmpint(fd_store_put(store, longest, 0), ==, -EINVAL);
+	longest[FD_STORE_NAME_MAX - 1] = '\0';
+	g_assert_cmpint(fd_store_put(store, longest, 0), ==, 0);
+	g_assert_cmpint(fd_store_put(store, "", 0), ==, -EINVAL);
+	g_assert_cmpint(fd_store_put(store, "a:b", 0), ==, -EINVAL);	/* ':' separates $LISTEN_FDNAMES */
+	g_assert_cmpint(fd_store_put(store, "a b", 0), ==, -EINVAL);
+	g_assert_cmpint(fd_store_put(store, "ok", -1), ==, -EINVAL);
+}
+
+static void test_full(void)
+{
+	FdStore *store = fd_store_new();
+	char name[16];
+
+	for (int i = 0; i < FD_STORE_MAX; i++) {
+		(void)snprintf(name, sizeof(name), "n%d", i);
+		g_assert_cmpint(fd_store_put(store, name, 0), ==, 0);
+	}
+	g_assert_cmpint(fd_store_put(store, "more", 0), ==, -ENOBUFS);
+	g_assert_cmpint(fd_store_forget(store, "n7"), ==, 0);
+	g_assert_cmpint(fd_store_put(store, "more", 0), ==, 0);
+}
+
+static void test_replace_closes_the_old(void)
+{
+	FdStore *store = fd_store_new();
+	int a = null_fd(), b = null_fd();
+
+	g_assert_cmpint(fd_store_replace(store, "log", a), ==, 0);
+	g_assert_cmpint(fd_store_replace(store, "log", a), ==, 0);
+	g_assert_true(fd_is_open(a));
+	g_assert_cmpint(fd_store_replace(store, "log", b), ==, 0);
+	g_assert_false(fd_is_open(a));
+	g_assert_cmpint(fd_store_get(store, "log"), ==, b);
+	fd_store_close(store, "log");
+}
+
+static void test_entry_of_a_killed_process_stays(void)
+{
+	FdStore *store = fd_store_new();
+	pid_t pid = process_clone_shared(NULL);
+	const char *name;
+	int fd, n = 0, status;
+
+	if (pid == 0) {
+		(void)fd_store_put(store, "born-elsewhere", null_fd());
+		(void)raise(SIGKILL);
+	}
+	g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+	g_assert_true(WIFSIGNALED(status));
+	fd = fd_store_get(store, "born-elsewhere");
+	g_assert_true(fd_is_open(fd));
+	for (size_t i = 0; fd_store_next(store, &i, &name, &fd);)
+		n++;
+	g_assert_cmpint(n, ==, 1);
+	fd_store_close(store, "born-elsewhere");
+}
+
+static bool keep_one(int fd, void *data)
+{
+	return fd <= 2 || fd == *(int *)data;
+}
+
+static void test_sweep_closes_only_what_nobody_knows(void)
+{
+	FdStore *store = fd_store_new();
+	int registered = null_fd(), stray = null_fd(), kept = null_fd(), later;
+
+	g_assert_cmpint(fd_store_put(store, "registered", registered), ==, 0);
+	g_assert_cmpint(fd_store_sweep(store, keep_one, &kept), ==, 0);
+	later = null_fd();
+	g_assert_cmpint(fd_store_sweep(store, keep_one, &kept), >=, 1);
+	g_assert_false(fd_is_open(stray));
+	g_assert_true(fd_is_open(registered));
+	g_assert_true(fd_is_open(kept));
+	g_assert_true(fd_is_open(later));
+	(void)close(later);
+	(void)close(kept);
+	fd_store_close(store, "registered");
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/fd-store/put/get-and-forget", test_put_get_forget);
+	g_test_add_func("/fd-store/put/bad-names-refused", test_bad_names);
+	g_test_add_func("/fd-store/put/refused-when-full", test_full);
+	g_test_add_func("/fd-store/replace/closes-the-old", test_replace_closes_the_old);
+	g_test_add_func("/fd-store/shared/entry-of-a-killed-process-stays", test_entry_of_a_killed_process_stays);
+	/* last: it closes what the test program itself had open besides */
+	g_test_add_func("/fd-store/sweep/closes-only-what-nobody-knows", test_sweep_closes_only_what_nobody_knows);
+	return g_test_run();
+}

@@ -1,2 +1,167 @@
+/* common/process, and common/confine and common/shared-memory where they need a process of their own. */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
 #include <glib.h>
-int main(int c,char**v){g_test_init(&c,&v,NULL);return g_test_run();}
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/capability.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/confine.h"
+#include "common/fd-util.h"
+#include "common/process.h"
+#include "common/shared-memory.h"
+
+static int status_of(pid_t pid)
+{
+	int status;
+
+	g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
+	return status;
+}
+
+static void test_clone_shares_the_table(void)
+{
+	int *number = shared_memory_new(sizeof(int)), pidfd = -1;
+	pid_t pid = process_clone_shared(&pidfd);
+
+	if (pid == 0) {
+		*number = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		_exit(3);
+	}
+	g_assert_cmpint(status_of(pid), ==, 3 << 8);
+	g_assert_true(fd_is_open(*number));
+	g_assert_true(process_pidfd_has_ended(pidfd));
+	(void)close(*number);
+	(void)close(pidfd);
+}
+
+static void test_exit_status_through_the_pidfd(void)
+{
+	int pidfd = -1, status = 0, r;
+	pid_t pid = process_clone_shared(&pidfd);
+
+	if (pid == 0)
+		_exit(9);
+	g_assert_cmpint(status_of(pid), ==, 9 << 8);
+	r = process_pidfd_exit_status(pidfd, &status);
+	(void)close(pidfd);
+	if (r == -EOPNOTSUPP) {
+		g_test_skip("kernel without PIDFD_INFO_EXIT (before Linux 6.15)");
+		return;
+	}
+	g_assert_cmpint(r, ==, 0);
+	g_assert_cmpint(WEXITSTATUS(status), ==, 9);
+}
+
+static void test_cause_in_words(void)
+{
+	g_assert_cmpstr(process_cause(CLD_KILLED, SIGKILL), ==, "killed by SIGKILL");
+	g_assert_cmpstr(process_cause(CLD_EXITED, 3), ==, "exit status 3");
+	g_assert_cmpstr(process_cause(0, 0), ==, "unknown cause");
+}
+
+static void test_capabilities_are_dropped(void)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		cap_value_t keep = CAP_NET_BIND_SERVICE;
+		bool held = cap_get_bound(CAP_NET_BIND_SERVICE) == 1 && geteuid() == 0;
+		char text[8192], *line;
+
+		if (confine_capabilities(&keep, 1) < 0 || confine_no_new_privs() < 0)
+			_exit(2);
+		if (fd_read_file("/proc/self/status", text, sizeof(text)) < 0)
+			_exit(3);
+		line = strstr(text, "CapPrm:");
+		if (!line || strtoull(line + 7, NULL, 16) != (held ? 0x400u : 0u))
+			_exit(4);
+		if (held && strtoull(strstr(text, "CapBnd:") + 7, NULL, 16) != 0x400u)
+			_exit(5);
+		if (!strstr(text, "NoNewPrivs:\t1"))
+			_exit(6);
+		_exit(0);
+	}
+	g_assert_cmpint(status_of(pid), ==, 0);
+}
+
+static int run_denied(int (*call)(void))
+{
+	static const char *const deny[] = {"unshare", CONFINE_NEW_TRACING, "no_such_call", NULL};
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		unsigned skipped = 0;
+
+		if (confine_seccomp_deny(deny, &skipped) < 0 || skipped != 1)
+			_exit(2);
+		_exit(call() & 1);
+	}
+	return status_of(pid);
+}
+
+static int call_unshare(void)
+{
+	(void)unshare(CLONE_FS);
+	return 0;
+}
+
+static int call_seize(void)
+{
+	(void)ptrace(PTRACE_SEIZE, getppid(), NULL, NULL);
+	return 0;
+}
+
+static int call_listen(void)
+{
+	return ptrace(PTRACE_LISTEN, getppid(), NULL, NULL) == 0;	/* ESRCH: not traced */
+}
+
+static int call_allowed(void)
+{
+	return getppid() < 0;
+}
+
+static void test_denied_calls_kill(void)
+{
+	g_assert_cmpint(WTERMSIG(run_denied(call_unshare)), ==, SIGSYS);
+	g_assert_cmpint(WTERMSIG(run_denied(call_seize)), ==, SIGSYS);
+	g_assert_cmpint(run_denied(call_listen), ==, 0);
+	g_assert_cmpint(run_denied(call_allowed), ==, 0);
+}
+
+static void test_ring_is_contiguous_over_its_end(void)
+{
+	size_t size = 1 << 16;
+	char *ring = shared_memory_ring_new(size);
+
+	g_assert_nonnull(ring);
+	memcpy(ring + size - 3, "abcdef", 6);
+	g_assert_cmpint(memcmp(ring, "def", 3), ==, 0);
+	g_assert_cmpint(ring[2 * size - 1], ==, ring[size - 1]);
+	shared_memory_ring_discard(ring, size);
+	g_assert_cmpint(ring[0], ==, 0);
+	memcpy(ring, "x", 1);
+	g_assert_cmpint(*(volatile char *)(ring + size), ==, 'x');	/* the compiler takes the two for different memory */
+}
+
+int main(int argc, char **argv)
+{
+	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/process/clone/shares-the-descriptor-table", test_clone_shares_the_table);
+	g_test_add_func("/process/pidfd/exit-status-of-a-reaped-process", test_exit_status_through_the_pidfd);
+	g_test_add_func("/process/cause/in-words", test_cause_in_words);
+	g_test_add_func("/confine/capabilities/dropped-but-kept-ones", test_capabilities_are_dropped);
+	g_test_add_func("/confine/seccomp/denied-calls-kill", test_denied_calls_kill);
+	g_test_add_func("/shared-memory/ring/contiguous-over-its-end", test_ring_is_contiguous_over_its_end);
+	return g_test_run();
+}
