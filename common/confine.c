@@ -122,7 +122,7 @@ int confine_seccomp_deny(const char *const *deny, unsigned *ret_skipped)
 			r = seccomp_rule_add(filter, kill, nr, 0);
 	}
 	if (r == 0)
-		r = seccomp_load(filter);	/* sets no_new_privs */
+		r = seccomp_load(filter); /* sets no_new_privs */
 	seccomp_release(filter);
 	if (r == 0 && ret_skipped)
 		*ret_skipped = skipped;

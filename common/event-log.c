@@ -14,10 +14,10 @@
 /* systemd's native journal protocol: one datagram of FIELD=value lines (systemd.io/JOURNAL_NATIVE_PROTOCOL). */
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
 #define SYSLOG_SOCKET "/dev/log"
-#define EVENT_MAX 4096	/* bytes of one entry; what is longer is cut between fields */
+#define EVENT_MAX 4096 /* bytes of one entry; what is longer is cut between fields */
 
 struct EventLog {
-	int fd;		/* unconnected datagram socket, -1: no such thing here */
+	int fd; /* unconnected datagram socket, -1: no such thing here */
 	int is_journal;
 	char *identifier, *cid, *name;
 };
@@ -80,7 +80,8 @@ static size_t add_field(char *out, size_t used, const char *name, const char *va
 	return used + (size_t)n;
 }
 
-static size_t compose_journal(EventLog *log, char *out, const char *id, int priority, const char *message, va_list args)
+static size_t compose_journal(
+	EventLog *log, char *out, const char *id, int priority, const char *message, va_list args)
 {
 	char digit[2] = {(char)('0' + (priority & 7)), '\0'};
 	size_t used = add_field(out, 0, "MESSAGE", message);
@@ -118,8 +119,9 @@ void event_log_emit(EventLog *log, const char *id, int priority, const char *mes
 		used = compose_journal(log, out, id, priority, message, args);
 		va_end(args);
 	} else {
-		int len = snprintf(out, sizeof(out), "<%d>%s[%d]: %.12s%s%s", LOG_DAEMON | (priority & 7), log->identifier,
-			(int)getpid(), log->cid ? log->cid : "", log->cid ? ": " : "", message);
+		int len = snprintf(out, sizeof(out), "<%d>%s[%d]: %.12s%s%s", LOG_DAEMON | (priority & 7),
+			log->identifier, (int)getpid(), log->cid ? log->cid : "", log->cid ? ": " : "",
+			message);
 
 		used = len < (int)sizeof(out) ? (size_t)len : sizeof(out) - 1;
 	}

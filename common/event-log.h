@@ -33,7 +33,8 @@ EventLog *event_log_new(const char *identifier, const char *cid, const char *nam
  * @param message   the MESSAGE in words
  * @param ...       "NAME=value" strings, NULL at the end
  */
-void event_log_emit(EventLog *log, const char *id, int priority, const char *message, ...) __attribute__((sentinel));
+void event_log_emit(EventLog *log, const char *id, int priority, const char *message, ...)
+	__attribute__((sentinel));
 
 /** The socket, to be registered in the FdStore ("events"); -1 if there is none. */
 int event_log_fd(const EventLog *log);

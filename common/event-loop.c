@@ -20,17 +20,17 @@ struct EventSource {
 	EventLoop *loop;
 	int fd;
 	bool in_set;
-	bool dead;		/* removed while events were being dispatched; freed afterwards */
-	bool owns_fd;		/* signalfd of our own */
+	bool dead; /* removed while events were being dispatched; freed afterwards */
+	bool owns_fd; /* signalfd of our own */
 	EventFdFn fn;
 	void *data;
-	EventSource *next, *prev;	/* all sources of the loop; next also chains the dead */
+	EventSource *next, *prev; /* all sources of the loop; next also chains the dead */
 };
 
 struct EventTimer {
 	EventLoop *loop;
 	uint64_t due_ms;
-	size_t at;		/* index in the heap + 1; 0: not armed */
+	size_t at; /* index in the heap + 1; 0: not armed */
 	EventTimerFn fn;
 	void *data;
 };
@@ -44,7 +44,7 @@ struct EventLoop {
 	int value;
 	bool dispatching;
 	EventSource *sources, *dead;
-	EventTimer **heap;	/* binary heap by due_ms */
+	EventTimer **heap; /* binary heap by due_ms */
 	size_t n_armed, room;
 	EventTimerFn tick;
 	void *tick_data;
@@ -53,7 +53,7 @@ struct EventLoop {
 static void *must(void *p)
 {
 	if (!p)
-		abort();	/* out of memory: the keeper starts us again */
+		abort(); /* out of memory: the keeper starts us again */
 	return p;
 }
 
@@ -141,7 +141,8 @@ void event_loop_free(EventLoop *loop)
 	free(loop);
 }
 
-int event_loop_add_fd(EventLoop *loop, int fd, uint32_t events, EventFdFn fn, void *data, EventSource **ret_source)
+int event_loop_add_fd(
+	EventLoop *loop, int fd, uint32_t events, EventFdFn fn, void *data, EventSource **ret_source)
 {
 	EventSource *source = must(calloc(1, sizeof(*source)));
 	struct epoll_event event = {.events = events, .data.ptr = source};
@@ -170,7 +171,8 @@ int event_source_set_events(EventSource *source, uint32_t events)
 {
 	struct epoll_event event = {.events = events, .data.ptr = source};
 
-	if (epoll_ctl(source->loop->epoll_fd, source->in_set ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, source->fd, &event) < 0)
+	if (epoll_ctl(source->loop->epoll_fd, source->in_set ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, source->fd,
+		    &event) < 0)
 		return -errno;
 	source->in_set = true;
 	return 0;
@@ -191,7 +193,7 @@ void event_source_remove(EventSource *source)
 	if (!source || source->dead)
 		return;
 	loop = source->loop;
-	(void)event_source_mute(source);	/* ENOENT, EBADF: gone from the set already */
+	(void)event_source_mute(source); /* ENOENT, EBADF: gone from the set already */
 	if (source->prev)
 		source->prev->next = source->next;
 	else
@@ -315,14 +317,14 @@ int event_loop_timeout(const EventLoop *loop)
 static int run_timers(EventLoop *loop)
 {
 	uint64_t now = event_now_ms();
-	size_t bound = loop->n_armed;	/* a timer that arms itself for "now" waits for the next turn */
+	size_t bound = loop->n_armed; /* a timer that arms itself for "now" waits for the next turn */
 	int n = 0;
 
 	while (loop->n_armed && bound-- > 0 && loop->heap[0]->due_ms <= now) {
 		EventTimer *timer = loop->heap[0];
 
 		event_timer_stop(timer);
-		timer->fn(timer->data);	/* may free the timer */
+		timer->fn(timer->data); /* may free the timer */
 		n++;
 	}
 	return n;
@@ -401,7 +403,8 @@ static void on_signalfd(void *data, uint32_t events)
 		watch->fn(watch->data, info[i].ssi_signo);
 }
 
-int event_loop_add_signals(EventLoop *loop, const int *signals, EventFdFn fn, void *data, EventSource **ret_source)
+int event_loop_add_signals(
+	EventLoop *loop, const int *signals, EventFdFn fn, void *data, EventSource **ret_source)
 {
 	SignalWatch *watch;
 	EventSource *source;
@@ -415,7 +418,7 @@ int event_loop_add_signals(EventLoop *loop, const int *signals, EventFdFn fn, vo
 	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (fd < 0)
 		return -errno;
-	watch = must(calloc(1, sizeof(*watch)));	/* lives as long as the loop's process */
+	watch = must(calloc(1, sizeof(*watch))); /* lives as long as the loop's process */
 	watch->fn = fn;
 	watch->data = data;
 	watch->fd = fd;

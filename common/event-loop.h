@@ -32,7 +32,8 @@ void event_loop_free(EventLoop *loop);
  *
  * @return 0; -EPERM if the descriptor can't be polled (regular file); other -errno
  */
-int event_loop_add_fd(EventLoop *loop, int fd, uint32_t events, EventFdFn fn, void *data, EventSource **ret_source);
+int event_loop_add_fd(
+	EventLoop *loop, int fd, uint32_t events, EventFdFn fn, void *data, EventSource **ret_source);
 /** Change the watched events; 0 keeps the source silent but for EPOLLERR and EPOLLHUP. */
 int event_source_set_events(EventSource *source, uint32_t events);
 /** Stop watching and free; NULL is fine. Pending events of it are dropped. */
@@ -71,4 +72,5 @@ void event_loop_set_tick(EventLoop *loop, EventTimerFn fn, void *data);
  * @param signals  zero-terminated list
  * @param fn       gets the signal number in @p events
  */
-int event_loop_add_signals(EventLoop *loop, const int *signals, EventFdFn fn, void *data, EventSource **ret_source);
+int event_loop_add_signals(
+	EventLoop *loop, const int *signals, EventFdFn fn, void *data, EventSource **ret_source);

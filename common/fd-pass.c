@@ -16,8 +16,8 @@ union control {
 	struct cmsghdr align;
 };
 
-static int send_message(int sock, const struct sockaddr_un *addr, socklen_t addr_len, const void *buf, size_t size,
-	const int *fds, size_t n_fds)
+static int send_message(int sock, const struct sockaddr_un *addr, socklen_t addr_len, const void *buf,
+	size_t size, const int *fds, size_t n_fds)
 {
 	union control control;
 	struct iovec iov = {.iov_base = (void *)buf, .iov_len = size};
@@ -65,8 +65,9 @@ int fd_pass_send_to(int sock, const char *addr, const void *buf, size_t size, co
 	memcpy(un.sun_path, addr, len);
 	if (addr[0] == '@')
 		un.sun_path[0] = '\0';
-	return send_message(sock, &un, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + (addr[0] != '@')), buf, size,
-		fds, n_fds);
+	return send_message(sock, &un,
+		(socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + (addr[0] != '@')), buf, size, fds,
+		n_fds);
 }
 
 /* Collect all descriptors of the message; what is not SCM_RIGHTS of a sound length makes it a bad one. */

@@ -41,7 +41,7 @@ static bool name_is_valid(const char *name)
 	size_t len = strlen(name);
 
 	return len > 0 && len < FD_STORE_NAME_MAX &&
-		strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == len;
+	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == len;
 }
 
 static Slot *find(const FdStore *store, const char *name)
@@ -63,7 +63,8 @@ static Slot *claim_slot(FdStore *store)
 		Slot *slot = &store->slots[i];
 		int state = atomic_load(&slot->state);
 
-		if (state == SLOT_USED || (state > 0 && (state == self || kill(state, 0) == 0 || errno != ESRCH)))
+		if (state == SLOT_USED ||
+			(state > 0 && (state == self || kill(state, 0) == 0 || errno != ESRCH)))
 			continue;
 		if (atomic_compare_exchange_strong(&slot->state, &state, self))
 			return slot;
@@ -133,7 +134,8 @@ void fd_store_close(FdStore *store, const char *name)
 bool fd_store_has_fd(const FdStore *store, int fd)
 {
 	for (size_t i = 0; i < FD_STORE_MAX; i++)
-		if (atomic_load(&store->slots[i].state) == SLOT_USED && atomic_load(&store->slots[i].fd) == fd)
+		if (atomic_load(&store->slots[i].state) == SLOT_USED &&
+			atomic_load(&store->slots[i].fd) == fd)
 			return true;
 	return false;
 }
@@ -152,7 +154,7 @@ bool fd_store_next(const FdStore *store, size_t *iter, const char **ret_name, in
 	return false;
 }
 
-#define SWEEP_MAX 256	/* candidates remembered between two looks; more are seen by the next pair of looks */
+#define SWEEP_MAX 256 /* candidates remembered between two looks; more are seen by the next pair of looks */
 
 static struct {
 	int fd;
@@ -164,7 +166,8 @@ static size_t n_candidates;
 static bool was_candidate(int fd, const struct stat *st)
 {
 	for (size_t i = 0; i < n_candidates; i++)
-		if (candidates[i].fd == fd && candidates[i].dev == st->st_dev && candidates[i].ino == st->st_ino)
+		if (candidates[i].fd == fd && candidates[i].dev == st->st_dev &&
+			candidates[i].ino == st->st_ino)
 			return true;
 	return false;
 }
@@ -183,8 +186,8 @@ int fd_store_sweep(FdStore *store, bool (*keep)(int fd, void *data), void *data)
 		int fd = atoi(entry->d_name);
 		struct stat st;
 
-		if (entry->d_name[0] == '.' || fd == dirfd(dir) || fd_store_has_fd(store, fd) || fstat(fd, &st) < 0 ||
-			(keep && keep(fd, data)))
+		if (entry->d_name[0] == '.' || fd == dirfd(dir) || fd_store_has_fd(store, fd) ||
+			fstat(fd, &st) < 0 || (keep && keep(fd, data)))
 			continue;
 		if (second_look) {
 			if (was_candidate(fd, &st)) {

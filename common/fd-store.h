@@ -10,8 +10,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define FD_STORE_MAX 512       /* entries; flows of the splice engine have a table of their own */
-#define FD_STORE_NAME_MAX 64   /* bytes with the NUL */
+#define FD_STORE_MAX 512 /* entries; flows of the splice engine have a table of their own */
+#define FD_STORE_NAME_MAX 64 /* bytes with the NUL */
 
 typedef struct FdStore FdStore;
 

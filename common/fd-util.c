@@ -14,7 +14,7 @@ int fd_close(int fd)
 	int saved = errno;
 
 	if (fd >= 0)
-		(void)close(fd);	/* the descriptor is gone whatever close() says */
+		(void)close(fd); /* the descriptor is gone whatever close() says */
 	errno = saved;
 	return -1;
 }

@@ -51,7 +51,8 @@ int notify_remove_fd(const char *name)
 
 int notify_take_listen_fds(FdStore *store)
 {
-	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS"), *names = getenv("LISTEN_FDNAMES");
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS"),
+		   *names = getenv("LISTEN_FDNAMES");
 	char *list, *at;
 	int n, taken = 0;
 

@@ -9,7 +9,7 @@
 
 #include "fd-store.h"
 
-#define NOTIFY_MESSAGE_MAX 4096	/* bytes of one message, either way */
+#define NOTIFY_MESSAGE_MAX 4096 /* bytes of one message, either way */
 
 /** $NOTIFY_SOCKET is set. */
 bool notify_is_wanted(void);

@@ -24,7 +24,7 @@ pid_t process_clone_shared(int *ret_pidfd)
 
 	if (ret_pidfd)
 		flags |= CLONE_PIDFD;
-	(void)fflush(NULL);	/* what is buffered is printed once, by us */
+	(void)fflush(NULL); /* what is buffered is printed once, by us */
 	pid = syscall(SYS_clone, flags, NULL, &pidfd, NULL, 0);
 	if (pid < 0)
 		return -errno;
@@ -96,9 +96,9 @@ const char *process_cause(int code, int status)
 }
 
 static struct {
-	char *area;	/* argv strings as the kernel laid them out, contiguous */
+	char *area; /* argv strings as the kernel laid them out, contiguous */
 	size_t size;
-	size_t program;	/* bytes of argv[0] with its NUL */
+	size_t program; /* bytes of argv[0] with its NUL */
 } title;
 
 void process_title_init(int argc, char **argv, char **envp)
@@ -110,7 +110,7 @@ void process_title_init(int argc, char **argv, char **envp)
 	end = argv[0];
 	for (int i = 0; i < argc; i++) {
 		if (argv[i] != end)
-			return;	/* not one block: leave it alone */
+			return; /* not one block: leave it alone */
 		end = argv[i] + strlen(argv[i]) + 1;
 	}
 	title.area = argv[0];

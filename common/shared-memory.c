@@ -23,16 +23,17 @@ void *shared_memory_ring_new(size_t size)
 		return NULL;
 	if (ftruncate(fd, (off_t)size) == 0)
 		p = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p != MAP_FAILED && (mmap(p, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
-				       mmap((char *)p + size, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
-					       0) == MAP_FAILED)) {
+	if (p != MAP_FAILED &&
+		(mmap(p, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
+			mmap((char *)p + size, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+				MAP_FAILED)) {
 		saved = errno;
 		(void)munmap(p, 2 * size);
 		errno = saved;
 		p = MAP_FAILED;
 	}
 	saved = errno;
-	(void)close(fd);	/* the mappings keep it alive */
+	(void)close(fd); /* the mappings keep it alive */
 	errno = saved;
 	return p == MAP_FAILED ? NULL : p;
 }

@@ -48,7 +48,7 @@ static int open_directory(void)
 	if (dir < 0)
 		return -1;
 	(void)snprintf(path, sizeof(path), "tandem");
-	(void)mkdirat(dir, path, 0755);	/* EEXIST, or the open tells */
+	(void)mkdirat(dir, path, 0755); /* EEXIST, or the open tells */
 	fd = openat(dir, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	(void)fd_close(dir);
 	return fd;
@@ -63,9 +63,12 @@ StateFile *state_file_open(const char *daemon, const char *id)
 		abort();
 	n = snprintf(file->name, sizeof(file->name), "%s-%s.state", daemon, id);
 	file->content = shared_memory_new(sizeof(Content));
-	file->dir_fd = n > 0 && (size_t)n < sizeof(file->name) && !strchr(id, '/') && file->content ? open_directory() : -1;
-	file->fd = file->dir_fd < 0 ? -1 :
-		openat(file->dir_fd, file->name, O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	file->dir_fd = n > 0 && (size_t)n < sizeof(file->name) && !strchr(id, '/') && file->content
+			       ? open_directory()
+			       : -1;
+	file->fd = file->dir_fd < 0 ? -1
+				    : openat(file->dir_fd, file->name,
+					      O_RDWR | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
 	if (file->fd < 0) {
 		(void)fd_close(file->dir_fd);
 		free(file);
@@ -151,7 +154,8 @@ void state_file_remove(StateFile *file)
 	if (!file)
 		return;
 	/* only our own: a container with the same id may have started again */
-	if (fstat(file->fd, &ours) == 0 && fstatat(file->dir_fd, file->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+	if (fstat(file->fd, &ours) == 0 &&
+		fstatat(file->dir_fd, file->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
 		ours.st_ino == there.st_ino && ours.st_dev == there.st_dev)
 		(void)unlinkat(file->dir_fd, file->name, 0);
 }

@@ -24,9 +24,9 @@
 #include "common/fd-util.h"
 #include "common/process.h"
 
-#define READY_LOOK_MS 2		/* how often a restarted worker is asked whether it is ready, for the event */
+#define READY_LOOK_MS 2 /* how often a restarted worker is asked whether it is ready, for the event */
 #define READY_LOOKS_MS 10000
-#define STOP_WAIT_MS 5000	/* for a killed worker to be gone */
+#define STOP_WAIT_MS 5000 /* for a killed worker to be gone */
 
 static void schedule_start(KeeperView *view, uint64_t delay_ms);
 
@@ -79,13 +79,13 @@ static void start_worker(KeeperView *view)
 	pid = process_clone_shared(&pidfd);
 	if (pid == 0)
 		supervise_become_worker(sv, view->index, restarts);
-	if (pid < 0) {	/* out of processes or descriptors: try again later */
+	if (pid < 0) { /* out of processes or descriptors: try again later */
 		atomic_store(&slot->phase, WORKER_IDLE);
 		schedule_start(view, SUPERVISE_BACKOFF_MAX_MS);
 		return;
 	}
 	supervise_pidfd_name(name, sizeof(name), spec_of(view)->name);
-	(void)fd_store_replace(sv->store, name, pidfd);	/* full registry: it is watched all the same */
+	(void)fd_store_replace(sv->store, name, pidfd); /* full registry: it is watched all the same */
 	atomic_store(&slot->pidfd, pidfd);
 	atomic_store(&slot->pid, pid);
 	atomic_store(&slot->starts, restarts + 1);
@@ -110,8 +110,8 @@ static void on_start_timer(void *data)
 		return;
 	if (atomic_load(&slot->ready_ms)) {
 		view->reported = true;
-		report(view, atomic_load(&slot->starts) == 1 ? SUPERVISE_STARTED : SUPERVISE_RESTARTED, atomic_load(&slot->pid), 0,
-			0);
+		report(view, atomic_load(&slot->starts) == 1 ? SUPERVISE_STARTED : SUPERVISE_RESTARTED,
+			atomic_load(&slot->pid), 0, 0);
 		return;
 	}
 	if (event_now_ms() - atomic_load(&slot->started_ms) < READY_LOOKS_MS)
@@ -189,7 +189,7 @@ static void worker_died(KeeperView *view, int code, int status)
 			schedule_start(view, delay);
 			return;
 		}
-		start_worker(view);	/* no turn of the loop in between: the gap is what users feel */
+		start_worker(view); /* no turn of the loop in between: the gap is what users feel */
 		schedule_start(view, READY_LOOK_MS);
 	}
 }
@@ -228,7 +228,7 @@ static void on_child_change(Supervisor *sv, const siginfo_t *info)
 		worker_died(view, info->si_code, info->si_status);
 }
 
-#define REAPS_PER_TURN 256	/* a storm of children must not keep the keeper from its signals */
+#define REAPS_PER_TURN 256 /* a storm of children must not keep the keeper from its signals */
 
 static void reap(Supervisor *sv)
 {
@@ -245,7 +245,8 @@ static void reap(Supervisor *sv)
 			pid_t pid = atomic_load(&sv->shared->workers[w].pid);
 
 			info.si_pid = 0;
-			if (pid > 0 && waitid(P_PID, (id_t)pid, &info, WEXITED | WSTOPPED | WNOHANG) == 0 && info.si_pid != 0)
+			if (pid > 0 && waitid(P_PID, (id_t)pid, &info, WEXITED | WSTOPPED | WNOHANG) == 0 &&
+				info.si_pid != 0)
 				on_child_change(sv, &info);
 		}
 		return;
@@ -290,7 +291,8 @@ static void watch_or_start(Supervisor *sv, unsigned i)
 		return;
 	if (pid > 0 && atomic_load(&slot->pidfd) >= 0) {
 		view->reported = true;
-		if (event_loop_add_fd(sv->loop, atomic_load(&slot->pidfd), EPOLLIN, on_foreign_worker, view, &view->pidfd_source) == 0)
+		if (event_loop_add_fd(sv->loop, atomic_load(&slot->pidfd), EPOLLIN, on_foreign_worker, view,
+			    &view->pidfd_source) == 0)
 			return;
 	}
 	atomic_store(&slot->phase, WORKER_IDLE);
@@ -308,7 +310,8 @@ static void on_health_timer(void *data)
 		WorkerSlot *slot = &sv->shared->workers[i];
 		uint64_t heartbeat = atomic_load(&slot->heartbeat_ms);
 
-		if (!spec_of(view)->has_heartbeat || !atomic_load(&slot->pid) || atomic_load(&slot->phase) == WORKER_RETIRED)
+		if (!spec_of(view)->has_heartbeat || !atomic_load(&slot->pid) ||
+			atomic_load(&slot->phase) == WORKER_RETIRED)
 			continue;
 		if (now < heartbeat + SUPERVISE_HUNG_MS) {
 			view->hung_once = false;
@@ -331,7 +334,7 @@ static void publish_keeper(Supervisor *sv)
 	atomic_store(&sv->shared->keeper_pid, getpid());
 	atomic_fetch_add(&sv->shared->keepers, 1);
 	if (taken_over || sv->filtered)
-		return;	/* whoever cloned us publishes our pidfd */
+		return; /* whoever cloned us publishes our pidfd */
 	{
 		int pidfd = process_pidfd_open(getpid());
 
@@ -351,7 +354,8 @@ static int watch_signals(Supervisor *sv)
 	signals[n] = 0;
 	/* Everything is blocked: a traced keeper would stop for each signal that is delivered (see supervise-worker.c). */
 	(void)sigfillset(&all);
-	for (const int *s = (const int[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, 0}; *s; s++)
+	for (const int *s = (const int[]){SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS, 0}; *s;
+		s++)
 		(void)sigdelset(&all, *s);
 	(void)sigprocmask(SIG_SETMASK, &all, NULL);
 	return event_loop_add_signals(sv->loop, signals, on_keeper_signal, sv, NULL);
@@ -368,7 +372,8 @@ static bool wait_gone(pid_t pid, int pidfd, uint64_t deadline)
 			return true;
 		if (pidfd < 0 && kill(pid, 0) < 0)
 			return true;
-		(void)usleep(500);	/* only while ending; SIGCHLD is blocked and a killed process takes no time */
+		(void)usleep(
+			500); /* only while ending; SIGCHLD is blocked and a killed process takes no time */
 	}
 	return false;
 }
@@ -424,7 +429,8 @@ int supervise_keeper_run(Supervisor *sv)
 		if (sv->config.reap_strays)
 			(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 		if (!atomic_load(&sv->shared->survive))
-			(void)prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);	/* the worker must be allowed to hold our zombie */
+			(void)prctl(PR_SET_DUMPABLE, 1, 0, 0,
+				0); /* the worker must be allowed to hold our zombie */
 	}
 	publish_keeper(sv);
 	r = watch_signals(sv);
@@ -438,7 +444,7 @@ int supervise_keeper_run(Supervisor *sv)
 	if (taken_over && sv->config.on_event)
 		sv->config.on_event(sv, sv->config.data,
 			&(SuperviseEvent){.kind = SUPERVISE_NEW_KEEPER, .pid = getpid(), .restored = ""});
-	reap(sv);	/* whoever died before the signalfd existed */
+	reap(sv); /* whoever died before the signalfd existed */
 	if (!sv->quitting)
 		r = event_loop_run(sv->loop);
 	stop_workers(sv);

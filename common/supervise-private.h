@@ -13,21 +13,21 @@ typedef enum { WORKER_IDLE, WORKER_STARTING, WORKER_READY, WORKER_RETIRED } Work
 
 /* One worker, in shared memory. The keeper writes all but what is marked (w): the worker itself. */
 typedef struct {
-	_Atomic pid_t pid;		/* 0: not running */
-	_Atomic int pidfd;		/* -1: none */
-	_Atomic int phase;		/* WorkerPhase; (w) sets READY and RETIRED */
+	_Atomic pid_t pid; /* 0: not running */
+	_Atomic int pidfd; /* -1: none */
+	_Atomic int phase; /* WorkerPhase; (w) sets READY and RETIRED */
 	_Atomic unsigned starts, step, quick_deaths;
 	_Atomic uint64_t started_ms, died_ms;
-	_Atomic uint64_t ready_ms;	/* (w) 0: not ready since this start */
-	_Atomic uint64_t heartbeat_ms;	/* (w) */
-	char restored[RESTORED_MAX];	/* (w) */
+	_Atomic uint64_t ready_ms; /* (w) 0: not ready since this start */
+	_Atomic uint64_t heartbeat_ms; /* (w) */
+	char restored[RESTORED_MAX]; /* (w) */
 } WorkerSlot;
 
 typedef struct {
 	_Atomic pid_t keeper_pid;
-	_Atomic int keeper_pidfd;	/* -1 while a new keeper is being made */
-	_Atomic pid_t claim;		/* worker that is making a new keeper */
-	_Atomic unsigned keepers;	/* how many there have been */
+	_Atomic int keeper_pidfd; /* -1 while a new keeper is being made */
+	_Atomic pid_t claim; /* worker that is making a new keeper */
+	_Atomic unsigned keepers; /* how many there have been */
 	_Atomic int survive;
 	_Atomic int finishing;
 	_Atomic int finish_value;
@@ -38,7 +38,7 @@ typedef struct {
 typedef struct {
 	Supervisor *sv;
 	unsigned index;
-	EventSource *pidfd_source;	/* of a worker that is not our child */
+	EventSource *pidfd_source; /* of a worker that is not our child */
 	EventTimer *start_timer;
 	bool hung_once, killed_as_hung, reported;
 } KeeperView;
@@ -48,8 +48,8 @@ struct Supervisor {
 	SuperviseShared *shared;
 	FdStore *store;
 	sigset_t original_mask;
-	int self;	/* index of the worker that this process is; -1: keeper or neither */
-	bool filtered;	/* a seccomp filter forbids prctl, ptrace and pidfd_open here and in children */
+	int self; /* index of the worker that this process is; -1: keeper or neither */
+	bool filtered; /* a seccomp filter forbids prctl, ptrace and pidfd_open here and in children */
 	/* keeper process */
 	EventLoop *loop;
 	KeeperView views[SUPERVISE_WORKERS_MAX];

@@ -23,7 +23,7 @@
 #include "common/fd-util.h"
 #include "common/process.h"
 
-#define KEEPER_LOOK_MS 20	/* while another worker makes the new keeper */
+#define KEEPER_LOOK_MS 20 /* while another worker makes the new keeper */
 
 static void watch_keeper(Supervisor *sv);
 
@@ -56,7 +56,7 @@ static void bind_to_keeper(Supervisor *sv)
 		return;
 	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	if (getppid() != keeper)
-		_exit(0);	/* it died before the line above */
+		_exit(0); /* it died before the line above */
 	/* Not allowed (Yama, a debugger is first): then waitpid() may return some hundred microseconds too early. */
 	sv->tracing = ptrace(PTRACE_SEIZE, keeper, NULL, NULL) == 0;
 }
@@ -158,12 +158,12 @@ static void on_keeper_timer(void *data)
 static void keeper_is_gone(Supervisor *sv)
 {
 	if (!atomic_load(&sv->shared->survive))
-		_exit(0);	/* the parent-death signal is on its way */
+		_exit(0); /* the parent-death signal is on its way */
 	if (atomic_load(&sv->shared->keeper_pidfd) == sv->watched_pidfd && claim_keeper_role(sv)) {
 		if (atomic_load(&sv->shared->keeper_pidfd) == sv->watched_pidfd)
 			make_keeper(sv);
 		else
-			atomic_store(&sv->shared->claim, 0);	/* another one was faster */
+			atomic_store(&sv->shared->claim, 0); /* another one was faster */
 	}
 	sv->watched_pidfd = -1;
 	event_timer_set(sv->keeper_timer, KEEPER_LOOK_MS);
@@ -187,13 +187,14 @@ static void watch_keeper(Supervisor *sv)
 
 	if (sv->keeper_watch)
 		return;
-	if (pidfd >= 0 &&
-		event_loop_add_fd(sv->worker_loop, pidfd, EPOLLIN, on_keeper_pidfd, sv, &sv->keeper_watch) == 0) {
+	if (pidfd >= 0 && event_loop_add_fd(sv->worker_loop, pidfd, EPOLLIN, on_keeper_pidfd, sv,
+				  &sv->keeper_watch) == 0) {
 		sv->watched_pidfd = pidfd;
 		return;
 	}
 	sv->watched_pidfd = pidfd;
-	if (atomic_load(&sv->shared->survive) && kill(atomic_load(&sv->shared->keeper_pid), 0) < 0 && errno == ESRCH)
+	if (atomic_load(&sv->shared->survive) && kill(atomic_load(&sv->shared->keeper_pid), 0) < 0 &&
+		errno == ESRCH)
 		keeper_is_gone(sv);
 	else
 		event_timer_set(sv->keeper_timer, KEEPER_LOOK_MS);

@@ -25,13 +25,13 @@
 #define SUPERVISE_BACKOFF_MAX_MS 5000
 #define SUPERVISE_HEALTHY_MS 10000
 #define SUPERVISE_STEP_DEATHS 3
-#define SUPERVISE_HEARTBEAT_MS 2000  /* a worker's loop stores a sign of life at least this often */
-#define SUPERVISE_HUNG_MS 8000       /* without one for this long it is killed */
+#define SUPERVISE_HEARTBEAT_MS 2000 /* a worker's loop stores a sign of life at least this often */
+#define SUPERVISE_HUNG_MS 8000 /* without one for this long it is killed */
 
 typedef struct Supervisor Supervisor;
 
 typedef struct {
-	const char *name;	/* "monitor", "reaper", "worker": in events, titles, registry names */
+	const char *name; /* "monitor", "reaper", "worker": in events, titles, registry names */
 	/*
 	 * The worker's whole life, in the cloned process. It may be cloned from a keeper that was itself cloned from a worker, so no
 	 * static or heap state of an earlier life may be relied on: everything is set up here, from the registry and
@@ -39,34 +39,36 @@ typedef struct {
 	 * The return value is its exit status. Status 0 after supervise_finish() ends the worker for good.
 	 */
 	int (*run)(Supervisor *sv, void *data, unsigned restarts, unsigned step);
-	unsigned max_step;	/* highest degrade step it knows; after more deaths it goes on being started at this step */
-	bool has_heartbeat;	/* runs an EventLoop with supervise_attach_loop() */
+	unsigned
+		max_step; /* highest degrade step it knows; after more deaths it goes on being started at this step */
+	bool has_heartbeat; /* runs an EventLoop with supervise_attach_loop() */
 } SuperviseWorker;
 
 /* What the keeper tells about, once it happened; called in the keeper process. */
 typedef enum {
-	SUPERVISE_DIED,		/* a worker died; cause in siginfo */
-	SUPERVISE_STARTED,	/* first start */
-	SUPERVISE_RESTARTED,	/* running and ready again; gap_ms from death to ready */
-	SUPERVISE_HUNG,		/* no heartbeat or stopped; it is being killed */
-	SUPERVISE_STEP,		/* next start with less; step */
-	SUPERVISE_NEW_KEEPER,	/* this process has taken over the keeper's role */
+	SUPERVISE_DIED, /* a worker died; cause in siginfo */
+	SUPERVISE_STARTED, /* first start */
+	SUPERVISE_RESTARTED, /* running and ready again; gap_ms from death to ready */
+	SUPERVISE_HUNG, /* no heartbeat or stopped; it is being killed */
+	SUPERVISE_STEP, /* next start with less; step */
+	SUPERVISE_NEW_KEEPER, /* this process has taken over the keeper's role */
 } SuperviseEventKind;
 
 typedef struct {
 	SuperviseEventKind kind;
-	const char *worker;	/* name; NULL for SUPERVISE_NEW_KEEPER */
-	pid_t pid;		/* the one that died or started */
-	int code, status;	/* siginfo: CLD_EXITED/CLD_KILLED/CLD_DUMPED and status; code 0: unknown (not our child) */
+	const char *worker; /* name; NULL for SUPERVISE_NEW_KEEPER */
+	pid_t pid; /* the one that died or started */
+	int code,
+		status; /* siginfo: CLD_EXITED/CLD_KILLED/CLD_DUMPED and status; code 0: unknown (not our child) */
 	unsigned restarts, step;
 	uint64_t gap_ms;
-	const char *restored;	/* what the worker said with supervise_ready(); may be "" */
+	const char *restored; /* what the worker said with supervise_ready(); may be "" */
 } SuperviseEvent;
 
 typedef struct {
 	const SuperviseWorker *workers;
 	unsigned n_workers;
-	void *data;		/* for every callback */
+	void *data; /* for every callback */
 	/* In the keeper: something to report. May be NULL. */
 	void (*on_event)(Supervisor *sv, void *data, const SuperviseEvent *event);
 	/* In the keeper, once, before its loop runs (also in a keeper that took over): add sources to @p loop. Must return 0 or -errno. */
@@ -75,8 +77,8 @@ typedef struct {
 	void (*on_signal)(Supervisor *sv, void *data, int signal);
 	/* In the keeper: a child that is no worker was reaped (subreaper). May be NULL. */
 	void (*on_stray_child)(Supervisor *sv, void *data, const siginfo_t *info);
-	const int *keeper_signals;	/* zero-terminated, besides SIGCHLD */
-	bool reap_strays;		/* PR_SET_CHILD_SUBREAPER and wait for any child */
+	const int *keeper_signals; /* zero-terminated, besides SIGCHLD */
+	bool reap_strays; /* PR_SET_CHILD_SUBREAPER and wait for any child */
 } SuperviseConfig;
 
 /** @p config is copied, but not what it points to. @return NULL with errno on failure. */

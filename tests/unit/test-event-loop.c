@@ -22,7 +22,7 @@ static void on_a(void *data, uint32_t events)
 	Pair *pair = data;
 
 	pair->calls_a++;
-	event_source_remove(pair->b);	/* b is ready in the same wake-up: it must not be called any more */
+	event_source_remove(pair->b); /* b is ready in the same wake-up: it must not be called any more */
 	pair->b = NULL;
 	event_source_remove(pair->a);
 	pair->a = NULL;
@@ -99,8 +99,10 @@ static void on_last(void *data)
 static void test_timers_run_in_order(void)
 {
 	EventLoop *loop = event_loop_new(NULL, "test");
-	EventTimer *c = event_loop_add_timer(loop, 12, on_timer, "c"), *a = event_loop_add_timer(loop, 2, on_timer, "a");
-	EventTimer *never = event_loop_add_timer(loop, 5, on_timer, "!"), *b = event_loop_add_timer(loop, 500, on_timer, "b");
+	EventTimer *c = event_loop_add_timer(loop, 12, on_timer, "c"),
+		   *a = event_loop_add_timer(loop, 2, on_timer, "a");
+	EventTimer *never = event_loop_add_timer(loop, 5, on_timer, "!"),
+		   *b = event_loop_add_timer(loop, 500, on_timer, "b");
 	EventTimer *z = event_loop_add_timer(loop, 20, on_last, loop);
 
 	order = g_string_new(NULL);
@@ -161,7 +163,9 @@ static void test_signals_arrive(void)
 {
 	EventLoop *loop = event_loop_new(NULL, "test");
 
-	g_assert_cmpint(event_loop_add_signals(loop, (const int[]){SIGUSR1, SIGTERM, 0}, on_signal, loop, NULL), ==, 0);
+	g_assert_cmpint(
+		event_loop_add_signals(loop, (const int[]){SIGUSR1, SIGTERM, 0}, on_signal, loop, NULL), ==,
+		0);
 	g_assert_cmpint(kill(getpid(), SIGTERM), ==, 0);
 	g_assert_cmpint(event_loop_run(loop), ==, 0);
 	g_assert_cmpint(signal_seen, ==, SIGTERM);
@@ -175,7 +179,7 @@ static void test_successor_replaces_the_epoll_set(void)
 	int number = event_loop_fd(first);
 
 	g_assert_cmpint(fd_store_get(store, "worker.epoll"), ==, number);
-	second = event_loop_new(store, "worker");	/* as after the first one's process was killed */
+	second = event_loop_new(store, "worker"); /* as after the first one's process was killed */
 	g_assert_false(fd_is_open(number));
 	g_assert_cmpint(fd_store_get(store, "worker.epoll"), ==, event_loop_fd(second));
 	event_loop_free(second);
@@ -191,6 +195,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/event-loop/timers/run-in-order", test_timers_run_in_order);
 	g_test_add_func("/event-loop/timers/many-stay-a-heap", test_many_timers_stay_a_heap);
 	g_test_add_func("/event-loop/signals/arrive", test_signals_arrive);
-	g_test_add_func("/event-loop/registry/successor-replaces-the-epoll-set", test_successor_replaces_the_epoll_set);
+	g_test_add_func("/event-loop/registry/successor-replaces-the-epoll-set",
+		test_successor_replaces_the_epoll_set);
 	return g_test_run();
 }

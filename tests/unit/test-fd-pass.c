@@ -86,7 +86,7 @@ static void test_dead_peer_and_bad_arguments(void)
 	g_assert_cmpint(fd_pass_send(sv[0], "", 0, NULL, 0), ==, -EINVAL);
 	g_assert_cmpint(fd_pass_send(sv[0], "x", 1, fds, FD_PASS_MAX + 1), ==, -EINVAL);
 	(void)close(sv[1]);
-	g_assert_cmpint(fd_pass_send(sv[0], "x", 1, fds, 1), ==, -EPIPE);	/* and no SIGPIPE */
+	g_assert_cmpint(fd_pass_send(sv[0], "x", 1, fds, 1), ==, -EPIPE); /* and no SIGPIPE */
 	(void)close(sv[0]);
 }
 

@@ -48,7 +48,7 @@ static void test_bad_names(void)
 	longest[FD_STORE_NAME_MAX - 1] = '\0';
 	g_assert_cmpint(fd_store_put(store, longest, 0), ==, 0);
 	g_assert_cmpint(fd_store_put(store, "", 0), ==, -EINVAL);
-	g_assert_cmpint(fd_store_put(store, "a:b", 0), ==, -EINVAL);	/* ':' separates $LISTEN_FDNAMES */
+	g_assert_cmpint(fd_store_put(store, "a:b", 0), ==, -EINVAL); /* ':' separates $LISTEN_FDNAMES */
 	g_assert_cmpint(fd_store_put(store, "a b", 0), ==, -EINVAL);
 	g_assert_cmpint(fd_store_put(store, "ok", -1), ==, -EINVAL);
 }
@@ -132,8 +132,10 @@ int main(int argc, char **argv)
 	g_test_add_func("/fd-store/put/bad-names-refused", test_bad_names);
 	g_test_add_func("/fd-store/put/refused-when-full", test_full);
 	g_test_add_func("/fd-store/replace/closes-the-old", test_replace_closes_the_old);
-	g_test_add_func("/fd-store/shared/entry-of-a-killed-process-stays", test_entry_of_a_killed_process_stays);
+	g_test_add_func(
+		"/fd-store/shared/entry-of-a-killed-process-stays", test_entry_of_a_killed_process_stays);
 	/* last: it closes what the test program itself had open besides */
-	g_test_add_func("/fd-store/sweep/closes-only-what-nobody-knows", test_sweep_closes_only_what_nobody_knows);
+	g_test_add_func(
+		"/fd-store/sweep/closes-only-what-nobody-knows", test_sweep_closes_only_what_nobody_knows);
 	return g_test_run();
 }

@@ -64,7 +64,8 @@ static void test_read_file_is_cut_and_terminated(void)
 
 static void test_replace_file_is_whole_or_not_at_all(void)
 {
-	g_autofree char *dir = g_dir_make_tmp("tandem-XXXXXX", NULL), *path = g_build_filename(dir, "exit", NULL), *content = NULL;
+	g_autofree char *dir = g_dir_make_tmp("tandem-XXXXXX", NULL),
+			*path = g_build_filename(dir, "exit", NULL), *content = NULL;
 	cleanup_close int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
 	GDir *list;
@@ -106,7 +107,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/fd-util/cleanup-close/closes-at-end-of-scope", test_scope_closes);
 	g_test_add_func("/fd-util/flags/set-and-clear", test_flags);
 	g_test_add_func("/fd-util/read-file/cut-and-terminated", test_read_file_is_cut_and_terminated);
-	g_test_add_func("/fd-util/replace-file/whole-or-not-at-all", test_replace_file_is_whole_or_not_at_all);
+	g_test_add_func(
+		"/fd-util/replace-file/whole-or-not-at-all", test_replace_file_is_whole_or_not_at_all);
 	g_test_add_func("/fd-util/write-all/reports-a-dead-reader", test_write_all_reports_a_dead_reader);
 	return g_test_run();
 }

@@ -41,13 +41,17 @@ static void test_we_read_what_libsystemd_writes(void)
 	NotifyMessage message;
 	ssize_t n;
 
-	g_assert_cmpint(sd_pid_notify_with_fds(0, 0, "FDSTORE=1\nFDNAME=tap\nREADY=1\nSTATUS=serving 3 ports\nUNKNOWN=1", (int[]){0}, 1), >, 0);
+	g_assert_cmpint(
+		sd_pid_notify_with_fds(0, 0,
+			"FDSTORE=1\nFDNAME=tap\nREADY=1\nSTATUS=serving 3 ports\nUNKNOWN=1", (int[]){0}, 1),
+		>, 0);
 	n = fd_pass_recv_any(sock, buf, sizeof(buf), fds, &n_fds);
 	g_assert_cmpint((int)n, >, 0);
 	g_assert_cmpuint(n_fds, ==, 1);
 	(void)close(fds[0]);
 	g_assert_cmpint(notify_parse(buf, (size_t)n, &message), ==, 0);
-	g_assert_true(message.ready && message.fdstore && !message.watchdog && !message.stopping && !message.fdstore_remove);
+	g_assert_true(message.ready && message.fdstore && !message.watchdog && !message.stopping &&
+		      !message.fdstore_remove);
 	g_assert_cmpstr(message.fdname, ==, "tap");
 	g_assert_cmpstr(message.status, ==, "serving 3 ports");
 }
@@ -108,16 +112,16 @@ static void test_listen_fds_are_taken_over(void)
 		g_setenv("LISTEN_FDS", "2", TRUE);
 		g_setenv("LISTEN_FDNAMES", "tap:bad name", TRUE);
 		r = notify_take_listen_fds(store);
-		_exit(r == 1 && fd_store_get(store, "tap") == 3 && (fcntl(3, F_GETFD) & FD_CLOEXEC) && !fd_is_open(4) &&
-					!getenv("LISTEN_FDS") ?
-				0 :
-				1);
+		_exit(r == 1 && fd_store_get(store, "tap") == 3 && (fcntl(3, F_GETFD) & FD_CLOEXEC) &&
+					!fd_is_open(4) && !getenv("LISTEN_FDS")
+				? 0
+				: 1);
 	}
 	g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
 	g_assert_cmpint(status, ==, 0);
 	g_setenv("LISTEN_PID", "1", TRUE);
 	g_setenv("LISTEN_FDS", "2", TRUE);
-	g_assert_cmpint(notify_take_listen_fds(NULL), ==, 0);	/* meant for another process */
+	g_assert_cmpint(notify_take_listen_fds(NULL), ==, 0); /* meant for another process */
 }
 
 int main(int argc, char **argv)

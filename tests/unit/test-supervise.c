@@ -22,12 +22,12 @@
 #define DEADLINE_MS 10000
 
 typedef struct {
-	_Atomic int events[8];		/* counts by SuperviseEventKind */
+	_Atomic int events[8]; /* counts by SuperviseEventKind */
 	_Atomic int last_cause_status;
 	_Atomic int starts, max_step;
 	_Atomic int keeper_starts;
-	_Atomic int crash;		/* workers abort at once */
-	_Atomic int hang;		/* workers stop beating */
+	_Atomic int crash; /* workers abort at once */
+	_Atomic int hang; /* workers stop beating */
 	_Atomic int finish;
 	_Atomic int listen_fd;
 	int port;
@@ -95,7 +95,8 @@ static void on_signal(Supervisor *sv, void *data, int signal)
 	supervise_keeper_quit(sv, 100 + signal);
 }
 
-static const SuperviseWorker workers[] = {{.name = "worker", .run = run_worker, .max_step = 2, .has_heartbeat = true}};
+static const SuperviseWorker workers[] = {
+	{.name = "worker", .run = run_worker, .max_step = 2, .has_heartbeat = true}};
 static const int signals[] = {SIGTERM, 0};
 
 static pid_t start_keeper(bool survive)
@@ -120,13 +121,13 @@ static pid_t start_keeper(bool survive)
 	return pid;
 }
 
-#define WAIT_UNTIL(condition)                                              \
-	do {                                                               \
-		uint64_t end = event_now_ms() + DEADLINE_MS;               \
-		while (!(condition)) {                                     \
-			g_assert_cmpuint(event_now_ms(), <, end);          \
-			(void)usleep(500);                                 \
-		}                                                          \
+#define WAIT_UNTIL(condition)                                                                                \
+	do {                                                                                                 \
+		uint64_t end = event_now_ms() + DEADLINE_MS;                                                 \
+		while (!(condition)) {                                                                       \
+			g_assert_cmpuint(event_now_ms(), <, end);                                            \
+			(void)usleep(500);                                                                   \
+		}                                                                                            \
 	} while (0)
 
 static int wait_status(pid_t pid)
@@ -139,8 +140,9 @@ static int wait_status(pid_t pid)
 
 static int connect_port(void)
 {
-	struct sockaddr_in in = {
-		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((uint16_t)seen->port)};
+	struct sockaddr_in in = {.sin_family = AF_INET,
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+		.sin_port = htons((uint16_t)seen->port)};
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	int r = connect(fd, (struct sockaddr *)&in, sizeof(in)) < 0 ? -errno : 0;
 
@@ -206,7 +208,8 @@ static void test_killed_keeper_is_replaced(void)
 	old = supervise_pid(seen->sv, "worker");
 	for (int i = 0; i < 10; i++) {
 		g_assert_cmpint(kill(keeper, SIGKILL), ==, 0);
-		WAIT_UNTIL((next = supervise_pid(seen->sv, "keeper")) != keeper && atomic_load(&seen->keeper_starts) == i + 2);
+		WAIT_UNTIL((next = supervise_pid(seen->sv, "keeper")) != keeper &&
+			   atomic_load(&seen->keeper_starts) == i + 2);
 		g_assert_cmpint(supervise_pid(seen->sv, "worker"), ==, old);
 		g_assert_cmpint(connect_port(), ==, 0);
 		keeper = next;
@@ -270,7 +273,7 @@ static void test_crash_loop_backs_off_and_degrades(void)
 	atomic_store(&seen->crash, 1);
 	g_assert_cmpint(kill(supervise_pid(seen->sv, "worker"), SIGABRT), ==, 0);
 	WAIT_UNTIL(atomic_load(&seen->max_step) == 2);
-	g_assert_cmpint(atomic_load(&seen->starts), <, 20);	/* not a storm */
+	g_assert_cmpint(atomic_load(&seen->starts), <, 20); /* not a storm */
 	atomic_store(&seen->crash, 0);
 	WAIT_UNTIL(worker_is_new(0));
 	(void)kill(keeper, SIGTERM);
@@ -283,13 +286,16 @@ int main(int argc, char **argv)
 	g_test_init(&argc, &argv, NULL);
 	g_assert_cmpint(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), ==, 0);
 	seen = shared_memory_new(sizeof(*seen));
-	g_test_add_func("/supervise/worker/killed-restarts-and-port-stays", test_killed_worker_restarts_and_port_stays);
+	g_test_add_func("/supervise/worker/killed-restarts-and-port-stays",
+		test_killed_worker_restarts_and_port_stays);
 	g_test_add_func("/supervise/worker/stopped-is-replaced", test_stopped_worker_is_replaced);
-	g_test_add_func("/supervise/worker/crash-loop-backs-off-and-degrades", test_crash_loop_backs_off_and_degrades);
+	g_test_add_func("/supervise/worker/crash-loop-backs-off-and-degrades",
+		test_crash_loop_backs_off_and_degrades);
 	g_test_add_func("/supervise/keeper/killed-is-replaced", test_killed_keeper_is_replaced);
 	g_test_add_func("/supervise/keeper/returns-the-finish-value", test_finish_gives_the_status);
 	g_test_add_func("/supervise/keeper/kill-is-a-stop-and-nothing-is-left-at-the-reap",
 		test_kill_is_a_stop_and_nothing_is_left_at_the_reap);
-	g_test_add_func("/supervise/keeper/traced-can-be-stopped-and-continued", test_traced_keeper_can_be_stopped_and_continued);
+	g_test_add_func("/supervise/keeper/traced-can-be-stopped-and-continued",
+		test_traced_keeper_can_be_stopped_and_continued);
 	return g_test_run();
 }
