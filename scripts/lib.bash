@@ -1,7 +1,7 @@
 # Shared by quickstart, check, the system tests and the benchmarks: what has to be there before any of them
 # can work (packages, a build, an unprivileged user, an image, an engine configuration). Every function may be
 # called again at any time and does only what is still missing. To be sourced by bash with -u set.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 tandem_top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
@@ -144,15 +144,22 @@ build_ensure()
 	chmod -R a+rX "$tandem_prefix"
 }
 
-# Where the programs under test are: the environment decides, else what build_ensure installed.
-program_conmon()
+# programs_stage DIR: set CONMON and HELPER to the programs under test. The environment decides; else they are copies
+# under DIR of what stands in the build tree (which an unprivileged user may not be able to read). The copies find
+# their private library beside themselves.
+programs_stage()
 {
-	echo "${TANDEM_CONMON:-$tandem_prefix/bin/conmon}"
-}
-
-program_netns_helper()
-{
-	echo "${TANDEM_NETNS_HELPER:-$tandem_prefix/bin/netns-helper}"
+	local built=${TANDEM_BUILDDIR:-$tandem_build} program
+	CONMON=${TANDEM_CONMON:-$1/bin/conmon}
+	HELPER=${TANDEM_NETNS_HELPER:-$1/bin/netns-helper}
+	mkdir -p "$1/bin" "$1/lib/tandem"
+	for program in conmon netns-helper; do
+		[ ! -x "$built/bin/$program" ] || cp "$built/bin/$program" "$1/bin/"
+	done
+	[ ! -d "$built/lib/tandem" ] || cp "$built"/lib/tandem/*.so "$1/lib/tandem/"
+	chmod -R a+rX "$1"
+	[ -x "$CONMON" ] || { echo "no conmon at $CONMON: build first, or name one by TANDEM_CONMON" >&2; return 1; }
+	[ -x "$HELPER" ] || { echo "no netns-helper at $HELPER: build first, or name one by TANDEM_NETNS_HELPER" >&2; return 1; }
 }
 
 # user_ensure: the unprivileged user who does the rootless work when we are root, with a range of subordinate ids.
@@ -204,16 +211,28 @@ runtime_dir()
 	echo "$dir"
 }
 
-# image_ensure: no registry is needed, the image is busybox-static and its links.
+# peer_ensure: the other end of test connections, static, so that it runs on the host and in the image.
+peer_ensure()
+{
+	local source=$tandem_top/tests/system/peer.c
+	[ ! "$tandem_home/peer" -nt "$source" ] || return 0
+	gcc -std=gnu11 -O2 -static -o "$tandem_home/peer.new" "$source" 2>"$tandem_home/peer.log" ||
+		{ cat "$tandem_home/peer.log" >&2; die "cannot compile $source"; }
+	mv "$tandem_home/peer.new" "$tandem_home/peer"
+}
+
+# image_ensure: no registry is needed, the image is busybox-static, its links, and peer.
 image_ensure()
 {
 	local busybox dir applet
-	[ ! -s "$tandem_image_tar" ] || return 0
+	peer_ensure
+	[ ! "$tandem_image_tar" -nt "$tandem_home/peer" ] || return 0
 	busybox=$(in_path busybox) || die "busybox-static is not installed"
 	say "making a container image from busybox-static"
 	dir=$(mktemp -d)
 	mkdir -p "$dir"/{bin,etc,root,tmp,www}
 	cp "$busybox" "$dir/bin/busybox"
+	cp "$tandem_home/peer" "$dir/bin/peer"
 	for applet in $("$busybox" --list); do
 		[ "$applet" = busybox ] || ln -s busybox "$dir/bin/$applet"
 	done
@@ -247,4 +266,105 @@ engine_conf()
 		runc = ["$(in_path runc)"]
 	EOF
 	chmod 644 "$1"
+}
+
+# engine_setup rootless|root: a Podman with a work directory, storage, state and configuration of its own, running the
+# programs under test. Sets and exports what as_user and pod need.
+engine_setup()
+{
+	WORK=$(mktemp -d /tmp/tandem-XXXXXX)
+	chmod 755 "$WORK"
+	programs_stage "$WORK/stage" || { rm -rf "$WORK"; return 1; }
+	USER_NAME=$(id -un)
+	HOME_DIR=$WORK/home
+	RUN_DIR=$WORK/run
+	if [ "$1" = rootless ]; then
+		! is_root || USER_NAME=$tandem_user
+		RUN_DIR=$(runtime_dir "$USER_NAME")/$(basename "$WORK")
+	fi
+	mkdir -p "$HOME_DIR" "$RUN_DIR"
+	! is_root || chown "$USER_NAME:" "$WORK" "$HOME_DIR" "$RUN_DIR"
+	CONF=$WORK/containers.conf
+	engine_conf "$CONF" "$CONMON" "$HELPER"
+	IMAGE=$tandem_image
+	export CONMON HELPER USER_NAME WORK HOME_DIR RUN_DIR CONF IMAGE
+	pod import -q "$tandem_image_tar" "$IMAGE" >/dev/null
+}
+
+# engine_remove: everything that engine_setup and the containers have left.
+engine_remove()
+{
+	[ -n "${WORK:-}" ] || return 0
+	pod rm -f -a -t 0 >/dev/null 2>&1
+	pod unshare rm -rf "$HOME_DIR/storage" 2>/dev/null
+	pause_stop
+	rm -rf "$WORK" "$RUN_DIR" 2>/dev/null
+}
+
+# Rootless Podman keeps one process to hold its user namespace.
+pause_stop()
+{
+	local pid
+	pid=$(cat "$RUN_DIR/tmpdir/pause.pid" 2>/dev/null) || return 0
+	[ -z "$pid" ] || kill "$pid" 2>/dev/null || true
+	rm -f "$RUN_DIR/tmpdir/pause.pid"
+}
+
+# as_user COMMAND...: run COMMAND as the engine's user, with a small clean environment. NAME=VALUE words may come first.
+# Descriptor 3 is bats' own: a daemon that inherited it would hold the whole test run open.
+as_user()
+{
+	local switch=()
+	[ "$USER_NAME" = "$(id -un)" ] ||
+		switch=(setpriv "--reuid=$USER_NAME" "--regid=$(id -g "$USER_NAME")" --init-groups --)
+	(cd "$WORK" && exec "${switch[@]}" env -i HOME="$HOME_DIR" USER="$USER_NAME" \
+		PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin TERM=xterm LANG=C.UTF-8 \
+		XDG_RUNTIME_DIR="$(dirname "$RUN_DIR")" CONTAINERS_CONF="$CONF" TANDEM_TEST="$WORK" "$@" 3>&-)
+}
+
+# pod ARGS...: Podman with storage, state and configuration of its own.
+pod()
+{
+	as_user podman --log-level=error --root "$HOME_DIR/storage" --runroot "$RUN_DIR/runroot" --tmpdir "$RUN_DIR/tmpdir" \
+		--storage-driver vfs "$@"
+}
+
+# wait_for COMMAND...: until it succeeds, at most TANDEM_DEADLINE (20) seconds.
+wait_for()
+{
+	local end=$((SECONDS + ${TANDEM_DEADLINE:-20}))
+	until "$@"; do
+		[ $SECONDS -lt $end ] || { echo "gave up waiting for: $*" >&2; return 1; }
+		sleep 0.05
+	done
+}
+
+# helper_pids: every live process of the network helper under test.
+helper_pids()
+{
+	local exe p
+	exe=$(readlink -f "$HELPER")
+	for p in /proc/[0-9]*; do
+		[ "$(readlink "$p/exe" 2>/dev/null)" != "$exe" ] || echo "${p#/proc/}"
+	done
+}
+
+# helper_keeper: the pid that the engine started, of a single running helper.
+helper_keeper()
+{
+	local p parent
+	for p in $(helper_pids); do
+		parent=$(awk '/^PPid:/ { print $2 }' "/proc/$p/status" 2>/dev/null)
+		[ "$(readlink "/proc/$parent/exe" 2>/dev/null)" = "$(readlink -f "$HELPER")" ] || echo "$p"
+	done
+}
+
+# helper_workers: the children of that.
+helper_workers()
+{
+	local keeper p
+	keeper=$(helper_keeper)
+	for p in $(helper_pids); do
+		[ "$p" = "$keeper" ] || echo "$p"
+	done
 }

@@ -1,6 +1,6 @@
 # Helpers of the system tests. Every file calls tandem_setup_file and tandem_teardown_file (which also checks
 # that nothing is left over); tests then use `pod` for Podman and `wait_for` for everything that takes time.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2317
 # shellcheck source=../../scripts/lib.bash
 . "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib.bash"
 
@@ -10,60 +10,16 @@ system_tests=$tandem_top/tests/system
 # tandem_setup_file: work directory, engine configuration and image of one test file.
 tandem_setup_file()
 {
-	CONMON=$(program_conmon)
-	HELPER=$(program_netns_helper)
-	[ -x "$CONMON" ] || { echo "no conmon at $CONMON (TANDEM_CONMON names one)" >&2; return 1; }
-	[ -x "$HELPER" ] || { echo "no netns-helper at $HELPER (TANDEM_NETNS_HELPER names one)" >&2; return 1; }
-	USER_NAME=$(id -un)
-	[ "$TANDEM_MODE" = root ] || ! is_root || USER_NAME=$tandem_user
-	WORK=$(mktemp -d /tmp/tandem-XXXXXX)
-	chmod 755 "$WORK"
-	HOME_DIR=$WORK/home
-	RUN_DIR=$WORK/run
-	[ "$TANDEM_MODE" = root ] || RUN_DIR=$(runtime_dir "$USER_NAME")/tandem-test
-	mkdir -p "$HOME_DIR" "$RUN_DIR"
-	is_root && chown -R "$USER_NAME:" "$WORK" "$RUN_DIR"
-	CONF=$WORK/containers.conf
-	engine_conf "$CONF" "$CONMON" "$HELPER"
-	export CONMON HELPER USER_NAME WORK HOME_DIR RUN_DIR CONF
-	export IMAGE=$tandem_image
-	pod import -q "$tandem_image_tar" "$IMAGE" >/dev/null
+	engine_setup "$TANDEM_MODE"
 	process_list >"$WORK/processes.before"
 	mounts_list >"$WORK/mounts.before"
 }
 
 tandem_teardown_file()
 {
-	local rc=0
 	[ -n "${WORK:-}" ] || return 0	# the set-up failed, and has said why
-	leftovers_check || rc=1
-	pod rm -f -a -t 0 >/dev/null 2>&1
-	pause_stop
-	if [ "$rc" = 0 ]; then
-		pod unshare rm -rf "$HOME_DIR/storage" 2>/dev/null
-		pause_stop
-		rm -rf "$WORK" "$RUN_DIR" 2>/dev/null
-	fi
-	return $rc
-}
-
-# as_user COMMAND...: run COMMAND as the user of the mode, with a small clean environment. Extra NAME=VALUE words
-# may come first.
-as_user()
-{
-	local switch=()
-	[ "$USER_NAME" = "$(id -un)" ] ||
-		switch=(setpriv "--reuid=$USER_NAME" "--regid=$(id -g "$USER_NAME")" --init-groups --)
-	(cd "$WORK" && exec "${switch[@]}" env -i HOME="$HOME_DIR" USER="$USER_NAME" \
-		PATH=/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin TERM=xterm LANG=C.UTF-8 \
-		XDG_RUNTIME_DIR="$(dirname "$RUN_DIR")" CONTAINERS_CONF="$CONF" TANDEM_TEST="$WORK" "$@" 3>&-)
-}
-
-# pod ARGS...: Podman with storage, state and configuration of its own.
-pod()
-{
-	as_user podman --log-level=error --root "$HOME_DIR/storage" --runroot "$RUN_DIR/runroot" --tmpdir "$RUN_DIR/tmpdir" \
-		--storage-driver vfs "$@"
+	leftovers_check || return 1	# and leave everything to be looked at
+	engine_remove
 }
 
 # pod_pty [STEP...] -- ARGS...: Podman on a pseudo-terminal; see terminal.py for the steps.
@@ -77,16 +33,6 @@ pod_pty()
 	shift
 	as_user /usr/bin/python3 "$system_tests/terminal.py" "${steps[@]}" -- podman --log-level=error --root "$HOME_DIR/storage" \
 		--runroot "$RUN_DIR/runroot" --tmpdir "$RUN_DIR/tmpdir" --storage-driver vfs "$@"
-}
-
-# wait_for COMMAND...: until it succeeds, at most TANDEM_DEADLINE (20) seconds.
-wait_for()
-{
-	local end=$((SECONDS + ${TANDEM_DEADLINE:-20}))
-	until "$@"; do
-		[ $SECONDS -lt $end ] || { echo "gave up waiting for: $*" >&2; return 1; }
-		sleep 0.05
-	done
 }
 
 # eq GOT WANTED [WHAT]: exact bytes.
@@ -135,7 +81,7 @@ process_list()
 {
 	local p
 	for p in /proc/[0-9]*; do
-		[ "${p#/proc/}" != $$ ] && [ "${p#/proc/}" != "$BASHPID" ] || continue
+		case ${p#/proc/} in "$$" | "$BASHPID") continue ;; esac
 		if grep -qsF "$WORK" "$p/cmdline" || grep -qszxF "TANDEM_TEST=$WORK" "$p/environ"; then
 			echo "${p#/proc/} $(tr '\0' ' ' <"$p/cmdline" 2>/dev/null)"
 		fi
@@ -190,15 +136,6 @@ leftovers_check()
 	return 1
 }
 
-# Rootless Podman keeps one process to hold its user namespace.
-pause_stop()
-{
-	local pid
-	pid=$(cat "$RUN_DIR/tmpdir/pause.pid" 2>/dev/null) || return 0
-	[ -z "$pid" ] || kill "$pid" 2>/dev/null || true
-	rm -f "$RUN_DIR/tmpdir/pause.pid"
-}
-
 # journald_start: a journald of our own, in the background; sets JOURNALD_WHY when that is not possible.
 journald_start()
 {
@@ -236,4 +173,41 @@ journald_stop()
 	journald_gone() { ! kill -0 "$pid" 2>/dev/null || [ "$(cut -d' ' -f3 "/proc/$pid/stat")" = Z ]; }
 	wait_for journald_gone
 	rm -f /run/systemd/journal/socket
+}
+
+# peer_start "ARGS": a peer (see peer.c) as a server on the host's side, until peers_stop.
+peer_start()
+{
+	local out=$WORK/peer.${1//[^a-zA-Z0-9]/_}
+	# shellcheck disable=SC2086 # several words are meant
+	"$tandem_home/peer" $1 >"$out" 2>&1 3>&- </dev/null &
+	echo $! >>"$WORK/peers"
+	wait_for grep -q ready "$out"
+}
+
+peers_stop()
+{
+	local pid
+	[ -f "${WORK:-}/peers" ] || return 0
+	while read -r pid; do
+		kill "$pid" 2>/dev/null || true
+	done <"$WORK/peers"
+	rm -f "$WORK/peers"
+}
+
+# peer_ask PROTOCOL ADDRESS PORT TEXT: one question from the host's side; the answer is left in $output.
+peer_ask()
+{
+	output=$("$tandem_home/peer" ask "$@" 2>&1)
+}
+
+# ancestors PID: " parent grandparent … "
+ancestors()
+{
+	local p=$1 all=" "
+	while [ "${p:-0}" -gt 1 ]; do
+		p=$(awk '/^PPid:/ { print $2 }' "/proc/$p/status" 2>/dev/null)
+		all+="$p "
+	done
+	echo "$all"
 }

@@ -1,0 +1,12 @@
+# System tests: real Podman, as root and rootless; see run-bats.
+SYSTEM_TESTS = \
+	tests/system/podman-run.bats \
+	tests/system/podman-logs.bats \
+	tests/system/podman-journald.bats \
+	tests/system/podman-attach.bats \
+	tests/system/podman-network.bats \
+	tests/system/podman-bridge.bats
+TESTS += $(SYSTEM_TESTS)
+EXTRA_DIST += $(SYSTEM_TESTS) \
+	scripts/lib.bash scripts/quickstart scripts/check \
+	tests/system/helpers.bash tests/system/isolate tests/system/peer.c tests/system/run-bats tests/system/terminal.py
