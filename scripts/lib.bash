@@ -222,7 +222,13 @@ peer_ensure()
 }
 
 # image_ensure: no registry is needed, the image is busybox-static, its links, and peer.
+# Several test files may come here at the same time.
 image_ensure()
+{
+	(flock 9 && image_build) 9>"$tandem_home/lock"
+}
+
+image_build()
 {
 	local busybox dir applet
 	peer_ensure

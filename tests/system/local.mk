@@ -5,8 +5,9 @@ SYSTEM_TESTS = \
 	tests/system/podman-journald.bats \
 	tests/system/podman-attach.bats \
 	tests/system/podman-network.bats \
-	tests/system/podman-bridge.bats
+	tests/system/podman-bridge.bats \
+	tests/system/bad-input.bats
 TESTS += $(SYSTEM_TESTS)
 EXTRA_DIST += $(SYSTEM_TESTS) \
 	scripts/lib.bash scripts/quickstart scripts/check \
-	tests/system/helpers.bash tests/system/isolate tests/system/peer.c tests/system/run-bats tests/system/terminal.py
+	tests/system/engine-pipe.py tests/system/helpers.bash tests/system/isolate tests/system/peer.c tests/system/run-bats tests/system/terminal.py
