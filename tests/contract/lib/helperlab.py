@@ -301,8 +301,8 @@ def main(usual=USUAL):
 
 def api_open(path):
 	s = socket.socket(socket.AF_UNIX)
+	s.connect(path)		# blocking: the reference's backlog of 0 answers anything else with EAGAIN (N-154)
 	s.settimeout(5)
-	s.connect(path)
 	return s
 
 

@@ -177,6 +177,9 @@ def main(make, modes=('',), usual=None, reference=None):
 	print('1..%d' % len(plan))
 	good = True
 	for number, (one, mode, title) in enumerate(plan, 1):
+		begun = time.monotonic()
 		outcome, words = _attempt(one, make, mode)
+		if os.environ.get('TAP_VERBOSE'):
+			print('# %.2f s' % (time.monotonic() - begun))
 		good &= _print(number, title, outcome, words, one, reference)
 	sys.exit(0 if good else 1)
