@@ -33,12 +33,13 @@ typedef struct {
 	uint32_t ack;				 /* TCP: last acknowledgement sent to the guest */
 	uint64_t bytes_out, bytes_in;		 /* payload from and to the guest */
 	uint64_t started_ms, last_ms;		 /* monotonic */
-	uint32_t probes;			 /* sent in vain since the guest's last frame */
-	uint32_t pad;
+	uint16_t probes;			 /* sent in vain since the guest's last frame */
+	uint8_t guest_mac[6];
 } Flow;
 
 typedef struct {
 	Flow entries[FLOW_SETS][FLOW_WAYS];
+	uint64_t touched[FLOW_SETS / 64]; /* sets that were ever used: a walk leaves the pages of others alone */
 	uint64_t overflowed; /* flows that found no room */
 	uint32_t used;	     /* about how many are in use: may be off by one after a kill */
 	uint32_t pad;
@@ -66,11 +67,10 @@ Flow *flow_table_next(FlowTable *table, size_t *iter);
 /**
  * Write a TCP segment without data from the remote side of @p flow to the guest: a bare ACK.
  *
- * @param flow       a TCP flow
- * @param guest_mac  destination
- * @param our_mac    source
- * @param seq        sequence number
- * @param buf        FLOW_FRAME_MAX bytes of room
+ * @param flow     a TCP flow
+ * @param our_mac  source
+ * @param seq      sequence number
+ * @param buf      FLOW_FRAME_MAX bytes of room
  * @return size of the frame
  */
-size_t flow_frame_ack(const Flow *flow, const uint8_t *guest_mac, const uint8_t *our_mac, uint32_t seq, uint8_t *buf);
+size_t flow_frame_ack(const Flow *flow, const uint8_t *our_mac, uint32_t seq, uint8_t *buf);

@@ -1,0 +1,23 @@
+bin_PROGRAMS += netns-helper/netns-helper
+netns_helper_netns_helper_SOURCES = \
+	netns-helper/main.c netns-helper/worker.h netns-helper/inbound.h \
+	netns-helper/address-plan.c netns-helper/address-plan.h \
+	netns-helper/api-requests.c netns-helper/api-requests.h \
+	netns-helper/api-socket.c netns-helper/api-socket.h \
+	netns-helper/flow-table.c netns-helper/flow-table.h \
+	netns-helper/guest-configure.c \
+	netns-helper/guest-link.c netns-helper/guest-link.h \
+	netns-helper/keeper.c netns-helper/keeper.h \
+	netns-helper/options.c netns-helper/options.h \
+	netns-helper/ports.c netns-helper/ports-text.c netns-helper/ports.h \
+	netns-helper/rate-limit.c netns-helper/rate-limit.h \
+	netns-helper/sandbox.c netns-helper/sandbox.h \
+	netns-helper/seccomp-filter.c netns-helper/seccomp-filter.h \
+	netns-helper/shared-state.c netns-helper/shared-state.h \
+	netns-helper/slirp-engine.c netns-helper/slirp-engine.h netns-helper/slirp-private.h \
+	netns-helper/slirp-forward.c netns-helper/slirp-stack.c \
+	netns-helper/usage.c netns-helper/usage.h \
+	netns-helper/worker.c
+netns_helper_netns_helper_CFLAGS = $(AM_CFLAGS) $(SLIRP_CFLAGS) $(JANSSON_CFLAGS) $(MNL_CFLAGS) $(GLIB_CFLAGS) $(CAP_CFLAGS) $(SECCOMP_CFLAGS)
+netns_helper_netns_helper_LDFLAGS = $(AM_LDFLAGS) $(COMMON_RPATH)
+netns_helper_netns_helper_LDADD = $(COMMON_LIBS) $(SLIRP_LIBS) $(JANSSON_LIBS) $(MNL_LIBS) $(GLIB_LIBS) $(CAP_LIBS) $(SECCOMP_LIBS)

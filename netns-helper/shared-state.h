@@ -3,7 +3,6 @@
  * What outlives a network worker: one MAP_SHARED mapping made before the first fork. The worker is its only writer; a kill between any
  * two stores leaves an entry either absent or complete (data first, then the phase with a release store).
  */
-#include <net/ethernet.h>
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -12,6 +11,7 @@
 #include "netns-helper/flow-table.h"
 
 #define FORWARDS_MAX 8192	/* listening sockets of published ports; Podman sends one request per port of a range */
+#define SHARED_INHERITED_MAX 4096 /* descriptor numbers; a multiple of 8 */
 #define STACK_STATE_MAX 65536	/* bytes of a saved libslirp state (a few hundred in 4.7) */
 
 /* One listening socket of a published port. A request for a range or for both families makes several with one id. */
@@ -23,7 +23,6 @@ typedef struct {
 	int32_t client_fd;	 /* API client that asked and has not got its answer yet; -1: answered */
 	uint8_t is_udp;
 	uint8_t family;		 /* AF_INET or AF_INET6, of both sides */
-	uint8_t proto;		 /* ForwardProto: how it was asked for, for the list */
 	uint16_t host_port;	 /* host order, as bound */
 	uint16_t guest_port;
 	struct in6_addr host_addr;  /* IPv4 in the first four bytes */
@@ -34,11 +33,12 @@ typedef struct {
 	_Atomic uint32_t phase;		/* SharedPhase */
 	_Atomic uint32_t next_id;	/* last forward id given out */
 	_Atomic uint32_t next_serial;
-	_Atomic uint32_t api_bound;	/* the API socket's path is ours to unlink */
-	_Atomic uint32_t guest_seen;	/* a frame came from the guest */
+	_Atomic uint32_t n_published;	/* -p options carried out */
 	_Atomic uint32_t tap_gone;	/* N-143 was reported */
+	_Atomic uint32_t n_forwards;	/* entries of forwards[] that were ever in use come before this index */
 	_Atomic int32_t fd_high;	/* highest descriptor number any worker has seen */
-	uint8_t guest_mac[ETH_ALEN];	/* of the guest's interface; zero if unknown */
+
+	uint8_t inherited[SHARED_INHERITED_MAX / 8]; /* descriptors that were open when the program started: not ours to close (N-7) */
 
 	/* The stack's DHCP table and counters: two slots, written in turn. */
 	_Atomic uint32_t stack_slot;	/* 0: none; otherwise 1 + index of the complete one */
@@ -56,3 +56,9 @@ typedef enum {
 
 /** @return zeroed state in shared memory, or NULL with errno; never freed. */
 SharedState *shared_state_new(void);
+
+/** Walk the forwards in use: `for (size_t i = 0; (forward = shared_state_next_forward(shared, &i));)`. */
+Forward *shared_state_next_forward(SharedState *shared, size_t *iter);
+
+/** Whether @p fd is the listening socket of a forward. */
+bool shared_state_is_forward_fd(SharedState *shared, int fd);

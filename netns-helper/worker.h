@@ -18,10 +18,15 @@ typedef struct SpliceEngine SpliceEngine;
 typedef struct Ports Ports;
 typedef struct ApiSocket ApiSocket;
 
+#define HELPER_READY_EVENT "helper.ready" /* registry name of an eventfd: the ready byte was written */
+
 /* What the whole daemon shares; made by main() before the first fork. */
 typedef struct {
 	const Options *options;
 	const AddressPlan *plan;
+	int ready_fd; /* -1: none, or it was not open when we started */
+	int exit_fd;  /* likewise */
+	bool exit_fd_was_closed; /* N-134 */
 	GuestLink link;
 	SharedState *shared;
 	Supervisor *sv;

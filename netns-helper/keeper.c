@@ -1,0 +1,246 @@
+#include "config.h"
+
+#include "netns-helper/keeper.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/process.h"
+#include "netns-helper/api-socket.h"
+
+#define STATUS_OF_SIGNAL 1000	/* added to the number of a signal that ends the helper */
+#define EARLY_DEATHS_MAX 5	/* before readiness, by SIGKILL from outside */
+
+/* Signals that end the helper, as they would by default (N-138). */
+static const int ending_signals[] = {
+	SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU, SIGXFSZ, SIGIO, SIGPWR, 0,
+};
+
+static const SuperviseWorker workers[] = {
+	{ .name = "worker", .run = worker_run, .max_step = WORKER_STEP_MAX, .has_heartbeat = true },
+};
+
+/* --- ends --- */
+
+static void clean_up(Helper *helper)
+{
+	if (helper->options->api_socket)
+		api_socket_unlink(helper->options->api_socket, helper->store);
+	state_file_remove(helper->state);
+}
+
+static void on_exit_fd(void *data, uint32_t events)
+{
+	Helper *helper = data;
+
+	if (events & ~(uint32_t)(EPOLLHUP | EPOLLERR))
+		return;
+	fprintf(stderr, "exit descriptor %d has hung up, ending\n", helper->options->exit_fd);
+	clean_up(helper);
+	supervise_keeper_quit(helper->sv, EXIT_SUCCESS);
+}
+
+/* Only once the ready byte is out: N-135, N-137. */
+static void watch_exit_fd(Helper *helper, EventLoop *loop)
+{
+	int r;
+
+	if (helper->exit_fd_was_closed) { /* N-134 */
+		on_exit_fd(helper, EPOLLERR);
+		return;
+	}
+	if (helper->exit_fd < 0)
+		return;
+	r = event_loop_add_fd(loop, helper->exit_fd, 0, on_exit_fd, helper, NULL);
+	if (r == -EBADF)
+		on_exit_fd(helper, EPOLLERR);
+	/* -EPERM: a file that never hangs up (N-133) */
+}
+
+typedef struct {
+	Helper *helper;
+	EventLoop *loop;
+	EventSource *source;
+} ReadyWatch;
+
+static void on_ready_event(void *data, uint32_t events)
+{
+	ReadyWatch *watch = data;
+
+	event_source_remove(watch->source);
+	watch->source = NULL;
+	watch_exit_fd(watch->helper, watch->loop);
+}
+
+static int on_keeper_start(Supervisor *sv, void *data, EventLoop *loop)
+{
+	static ReadyWatch watch; /* one keeper per process */
+
+	watch = (ReadyWatch){ .helper = data, .loop = loop };
+	return event_loop_add_fd(loop, fd_store_get(watch.helper->store, HELPER_READY_EVENT), EPOLLIN, on_ready_event, &watch,
+		&watch.source);
+}
+
+static void on_signal(Supervisor *sv, void *data, int signal)
+{
+	clean_up(data);
+	supervise_keeper_quit(sv, STATUS_OF_SIGNAL + signal);
+}
+
+/* --- events --- */
+
+static void tell_died(Helper *helper, const SuperviseEvent *event)
+{
+	const char *cause = process_cause(event->code, event->status);
+	char text[160], cause_field[96];
+
+	snprintf(text, sizeof(text), "network worker (pid %d) ended: %s; starting another one", (int)event->pid, cause);
+	snprintf(cause_field, sizeof(cause_field), "TANDEM_CAUSE=%s", cause);
+	fprintf(stderr, "%s\n", text);
+	event_log_emit(helper->events, EVENT_ID_WORKER_DIED, 4, text, "TANDEM_WORKER=network", cause_field, NULL);
+	state_file_event(helper->state, "%s", text);
+}
+
+static void tell_restarted(Helper *helper, const SuperviseEvent *event)
+{
+	char text[256], gap[48], restored[160];
+
+	snprintf(text, sizeof(text), "network worker works again (pid %d) after %llu ms; kept: %s", (int)event->pid,
+		(unsigned long long)event->gap_ms, event->restored);
+	snprintf(gap, sizeof(gap), "TANDEM_GAP_MS=%llu", (unsigned long long)event->gap_ms);
+	snprintf(restored, sizeof(restored), "TANDEM_RESTORED=%s", event->restored);
+	fprintf(stderr, "%s\n", text);
+	event_log_emit(helper->events, EVENT_ID_WORKER_RESTARTED, 5, text, "TANDEM_WORKER=network", gap, restored, NULL);
+	state_file_event(helper->state, "%s", text);
+}
+
+static const char *step_name(unsigned step)
+{
+	return step == WORKER_STEP_NO_CONNECTIONS ? "without the connections of the one before"
+		: step == WORKER_STEP_NO_SPLICE	  ? "without the fast path"
+						  : "with everything";
+}
+
+static void tell(Helper *helper, const char *id, const char *text)
+{
+	fprintf(stderr, "%s\n", text);
+	event_log_emit(helper->events, id, 4, text, "TANDEM_WORKER=network", NULL);
+	state_file_event(helper->state, "%s", text);
+}
+
+static void update_state(Helper *helper)
+{
+	state_file_set(helper->state, "KEEPER_PID", "%d", (int)supervise_pid(helper->sv, "keeper"));
+	state_file_set(helper->state, "WORKER_PID", "%d", (int)supervise_pid(helper->sv, "worker"));
+	state_file_set(helper->state, "WORKER_RESTARTS", "%u", supervise_restarts(helper->sv, "worker"));
+	state_file_set(helper->state, "LINK", "%s", helper->link.kind ? helper->link.kind->name : "given");
+	state_file_flush(helper->state);
+}
+
+/* Before readiness the engine is told by our end, unless somebody just killed the worker. */
+static bool is_start_failure(const Helper *helper, const SuperviseEvent *event)
+{
+	bool from_outside = event->code == CLD_KILLED && event->status == SIGKILL;
+
+	return atomic_load(&helper->shared->phase) != SHARED_READY && (!from_outside || event->restarts >= EARLY_DEATHS_MAX);
+}
+
+static void on_event(Supervisor *sv, void *data, const SuperviseEvent *event)
+{
+	Helper *helper = data;
+	char text[128];
+
+	switch (event->kind) {
+	case SUPERVISE_DIED:
+		tell_died(helper, event);
+		if (is_start_failure(helper, event))
+			supervise_keeper_quit(sv, EXIT_FAILURE);
+		break;
+	case SUPERVISE_STARTED:
+		break;
+	case SUPERVISE_RESTARTED:
+		tell_restarted(helper, event);
+		break;
+	case SUPERVISE_HUNG:
+		snprintf(text, sizeof(text), "network worker (pid %d) does not respond, replacing it", (int)event->pid);
+		tell(helper, EVENT_ID_WORKER_HUNG, text);
+		break;
+	case SUPERVISE_STEP:
+		snprintf(text, sizeof(text), "network worker keeps ending; the next one starts %s", step_name(event->step));
+		tell(helper, EVENT_ID_DEGRADED, text);
+		break;
+	case SUPERVISE_NEW_KEEPER:
+		snprintf(text, sizeof(text), "the keeper was killed; pid %d is the new one", (int)event->pid);
+		tell(helper, EVENT_ID_NEW_KEEPER, text);
+		break;
+	}
+	update_state(helper);
+}
+
+/* --- life --- */
+
+Supervisor *keeper_supervisor_new(Helper *helper)
+{
+	const SuperviseConfig config = {
+		.workers = workers,
+		.n_workers = sizeof(workers) / sizeof(workers[0]),
+		.data = helper,
+		.on_event = on_event,
+		.on_keeper_start = on_keeper_start,
+		.on_signal = on_signal,
+		.keeper_signals = ending_signals,
+	};
+	Supervisor *sv = supervise_new(&config);
+
+	/* N-242: only an open exit descriptor says that the network is still wanted when this pid is killed. */
+	if (sv)
+		supervise_set_survive_keeper(sv, helper->exit_fd >= 0);
+	return sv;
+}
+
+/* Named after what the engine calls the target: the last part of a path, or the pid; and the interface. */
+StateFile *keeper_state_open(const Helper *helper)
+{
+	const Options *options = helper->options;
+	const char *slash = strrchr(options->target, '/');
+	char id[96];
+
+	snprintf(id, sizeof(id), "%.64s-%s", slash && slash[1] ? slash + 1 : options->target,
+		options->tap_name ? options->tap_name : "link");
+	for (char *p = id; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("-_.", *p))
+			*p = '_';
+	return state_file_open("netns-helper", id);
+}
+
+static void die_of_signal(int number)
+{
+	sigset_t set;
+
+	(void)signal(number, SIG_DFL);
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, number);
+	(void)raise(number);
+	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+int keeper_run(Helper *helper)
+{
+	int r = supervise_keeper_run(helper->sv);
+
+	fflush(NULL);
+	if (r < 0) {
+		fprintf(stderr, "the keeper cannot go on: %s\n", strerror(-r));
+		return EXIT_FAILURE;
+	}
+	if (r >= STATUS_OF_SIGNAL)
+		die_of_signal(r - STATUS_OF_SIGNAL);
+	return r;
+}

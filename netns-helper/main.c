@@ -1,0 +1,142 @@
+/*
+ * The life of the network helper. This process becomes the keeper: the pid that the engine knows, signals and waits for.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/event-log.h"
+#include "common/fd-util.h"
+#include "common/process.h"
+#include "common/state-file.h"
+#include "common/supervise.h"
+#include "netns-helper/address-plan.h"
+#include "netns-helper/api-socket.h"
+#include "netns-helper/guest-link.h"
+#include "netns-helper/keeper.h"
+#include "netns-helper/options.h"
+#include "netns-helper/ports.h"
+#include "netns-helper/sandbox.h"
+#include "netns-helper/seccomp-filter.h"
+#include "netns-helper/usage.h"
+#include "netns-helper/worker.h"
+
+/* Before any descriptor of ours is opened: which numbers belong to the caller. */
+static void note_inherited(Helper *helper, const Options *options)
+{
+	for (int fd = 0; fd < SHARED_INHERITED_MAX; fd++)
+		if (fd_is_open(fd))
+			helper->shared->inherited[fd / 8] |= (uint8_t)(1 << fd % 8);
+	helper->ready_fd = options->ready_fd >= 0 && fd_is_open(options->ready_fd) ? options->ready_fd : -1;
+	helper->exit_fd = options->exit_fd >= 0 && fd_is_open(options->exit_fd) ? options->exit_fd : -1;
+	helper->exit_fd_was_closed = options->exit_fd >= 0 && helper->exit_fd < 0;
+}
+
+static int make_shared(Helper *helper)
+{
+	helper->shared = shared_state_new();
+	if (helper->shared)
+		note_inherited(helper, helper->options);
+	helper->sv = helper->shared ? keeper_supervisor_new(helper) : NULL;
+	if (!helper->sv) {
+		int r = -errno;
+
+		fprintf(stderr, "cannot make shared memory: %s\n", strerror(-r));
+		return r;
+	}
+	helper->store = supervise_store(helper->sv);
+	return 0;
+}
+
+/* N-262: every connection of the guest is a descriptor. */
+static void raise_fd_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+/* What has to be opened while the file system is there. */
+static int open_outlets(Helper *helper)
+{
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), r;
+
+	if (fd < 0)
+		return -errno;
+	r = fd_store_put(helper->store, HELPER_READY_EVENT, fd);
+	if (r < 0)
+		return r;
+	ports_read_limits();
+	helper->events = event_log_new("netns-helper", NULL, NULL);
+	helper->state = keeper_state_open(helper);
+	return 0;
+}
+
+/* N-2, steps 5 to 7. */
+static int confine(Helper *helper)
+{
+	const Options *options = helper->options;
+	int r = 0;
+
+	if (options->enable_sandbox)
+		r = sandbox_enter_userns(options);
+	if (r == 0 && options->api_socket)
+		r = api_socket_bind(options->api_socket, helper->store);
+	if (r == 0)
+		r = open_outlets(helper);
+	if (r == 0 && options->enable_sandbox)
+		r = sandbox_enter(options);
+	if (r == 0 && options->enable_seccomp)
+		r = seccomp_filter_keeper();
+	return r;
+}
+
+static int set_up(Helper *helper)
+{
+	int r = make_shared(helper);
+
+	if (r == 0) {
+		raise_fd_limit();
+		r = guest_link_open(helper->options, helper->plan, helper->store, &helper->link);
+	}
+	if (r < 0)
+		return r;
+	usage_print_banner(helper->options, helper->plan);
+	if (helper->options->enable_seccomp)
+		seccomp_filter_print();
+	fflush(stdout);
+	return confine(helper);
+}
+
+int main(int argc, char **argv, char **envp)
+{
+	static Options options;	 /* static: the workers, clones of this process, go on using them */
+	static AddressPlan plan;
+	static Helper helper = { .options = &options, .plan = &plan };
+	int status;
+
+	process_title_init(argc, argv, envp);
+	(void)signal(SIGPIPE, SIG_IGN);
+	(void)setvbuf(stdout, NULL, _IOLBF, 0); /* N-204 */
+
+	status = options_parse(argc, argv, &options);
+	if (status >= 0)
+		return status;
+	if (address_plan_make(&options, &plan) < 0)
+		return EXIT_FAILURE;
+	if (set_up(&helper) < 0)
+		return EXIT_FAILURE;
+	return keeper_run(&helper);
+}

@@ -1,0 +1,326 @@
+/*
+ * Theory of operation. One turn: ask the stack which sockets it wants polled, wait for these, the link and the event loop, then read frames from
+ * the link until it has no more or SLIRP_FRAMES_PER_TURN are served, then let the stack serve its sockets, then the loop its
+ * sources. No part can starve another: each has its share of every turn.
+ *
+ * The event loop is one descriptor in the poll set, and has a turn of its own only when that is readable or a timer is due.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "netns-helper/slirp-private.h"
+
+#define LOOP_STEP_MAX_MS 500	   /* the loop has a turn at least this often while there is traffic: heartbeats */
+#define STACK_IDLE_MS 1000	   /* what slirp_pollfds_fill() leaves when it has no timer running */
+#define WAIT_MAX_MS 60000
+#define BARREN_TURNS_MAX 200	   /* then the turns are slowed down */
+#define BARREN_PAUSE_MS 5
+#define FD_RESERVE 64		   /* below the limit: listening sockets are not polled any more (N-262) */
+#define JANITOR_MS 5000
+#define JANITOR_PROBE_IDLE_MS 60000 /* half-closed connections are probed after this, and then this often (N-261) */
+
+enum {
+	POLL_LOOP,
+	POLL_LINK,
+	POLL_FIXED,
+};
+
+void slirp_engine_note_fd(SlirpEngine *engine, int fd)
+{
+	if (fd > atomic_load_explicit(&engine->shared->fd_high, memory_order_relaxed))
+		atomic_store(&engine->shared->fd_high, fd);
+}
+
+bool slirp_engine_is_listener(const SlirpEngine *engine, int fd)
+{
+	return fd >= 0 && fd < engine->fd_limit && (engine->is_listener[fd / 8] & 1 << fd % 8);
+}
+
+/* --- the default link: a tap, or a bess client, whose messages are frames alike --- */
+
+static ssize_t tap_read(void *data, void *buf, size_t size)
+{
+	ssize_t n = read(((SlirpEngine *)data)->tap, buf, size);
+
+	return n < 0 ? -errno : n;
+}
+
+static ssize_t tap_write(void *data, const void *buf, size_t size)
+{
+	ssize_t n = write(((SlirpEngine *)data)->tap, buf, size);
+
+	return n < 0 ? -errno : n;
+}
+
+/* N-143: say it once, and go on without it. */
+static void link_is_gone(SlirpEngine *engine, int error)
+{
+	engine->link_gone = true;
+	if (atomic_exchange(&engine->shared->tap_gone, 1) == 0)
+		fprintf(stderr, "the guest's interface has gone (%s): no traffic from here on\n", strerror(error));
+}
+
+static void serve_link(SlirpEngine *engine)
+{
+	for (int i = 0; i < SLIRP_FRAMES_PER_TURN; i++) {
+		ssize_t n = engine->io.read(engine->io.data, engine->frame, sizeof(engine->frame));
+
+		if (n == -EAGAIN || n == -EINTR)
+			return;
+		if (n == 0 && engine->helper->options->target_kind == TARGET_BESS) {
+			engine->peer_gone = true;
+			return;
+		}
+		if (n == -EBADFD || n == -EBADF || n == -ENXIO || n == -ENODEV) {
+			link_is_gone(engine, (int)-n);
+			return;
+		}
+		if (n == -ECONNRESET || n == -ENOTCONN) {
+			engine->peer_gone = true;
+			return;
+		}
+		if (n <= 0)
+			return; /* this frame is lost; link down (EIO) comes here too */
+		engine->progress++;
+		if (!engine->io.filter || engine->io.filter(engine->io.data, engine->frame, (size_t)n))
+			slirp_engine_input(engine, engine->frame, (size_t)n);
+	}
+}
+
+void slirp_engine_input(SlirpEngine *engine, const uint8_t *frame, size_t size)
+{
+	if (size > SLIRP_FRAME_MAX)
+		return;
+	flow_table_see(&engine->shared->flows, frame, size, true, engine->now_ms);
+	slirp_input(engine->slirp, frame, (int)size);
+}
+
+/* --- the stack's sockets --- */
+
+static short to_poll(int events)
+{
+	return (short)((events & SLIRP_POLL_IN ? POLLIN : 0) | (events & SLIRP_POLL_OUT ? POLLOUT : 0) |
+		(events & SLIRP_POLL_PRI ? POLLPRI : 0));
+}
+
+static int from_poll(short events)
+{
+	return (events & POLLIN ? SLIRP_POLL_IN : 0) | (events & POLLOUT ? SLIRP_POLL_OUT : 0) |
+	       (events & POLLPRI ? SLIRP_POLL_PRI : 0) | (events & (POLLERR | POLLNVAL) ? SLIRP_POLL_ERR : 0) |
+	       (events & (POLLHUP | POLLNVAL) ? SLIRP_POLL_HUP : 0);
+}
+
+static int on_add_poll(int fd, int events, void *opaque)
+{
+	SlirpEngine *engine = opaque;
+
+	if (engine->n_fds == engine->room) {
+		engine->room *= 2;
+		engine->fds = realloc(engine->fds, engine->room * sizeof(*engine->fds));
+		if (!engine->fds)
+			abort();
+	}
+	slirp_engine_note_fd(engine, fd);
+	/* Out of descriptors: a client that waits to be accepted would make every poll return at once. It goes on waiting. */
+	if (engine->n_fds + FD_RESERVE >= (size_t)engine->fd_limit && slirp_engine_is_listener(engine, fd))
+		events = 0;
+	engine->fds[engine->n_fds] = (struct pollfd){ .fd = fd, .events = to_poll(events) };
+	return (int)engine->n_fds++;
+}
+
+static int on_get_revents(int index, void *opaque)
+{
+	SlirpEngine *engine = opaque;
+
+	return index < 0 || (size_t)index >= engine->n_fds ? 0 : from_poll(engine->fds[index].revents);
+}
+
+/* --- a turn --- */
+
+static int wait_ms(const SlirpEngine *engine, uint32_t stack_ms)
+{
+	int loop_ms = event_loop_timeout(engine->loop);
+
+	/* Nothing of the stack runs: its second of default patience need not be kept. */
+	if (stack_ms >= STACK_IDLE_MS && engine->n_fds == POLL_FIXED)
+		stack_ms = WAIT_MAX_MS;
+	if (loop_ms >= 0 && (uint32_t)loop_ms < stack_ms)
+		return loop_ms;
+	return stack_ms < WAIT_MAX_MS ? (int)stack_ms : WAIT_MAX_MS;
+}
+
+/*
+ * A descriptor that reports something which nobody takes would make a busy loop. Whatever its cause: slow it down.
+ */
+static void throttle(SlirpEngine *engine, bool barren)
+{
+	static const struct timespec pause = { .tv_nsec = BARREN_PAUSE_MS * 1000000L };
+
+	if (!barren)
+		engine->barren_turns = 0;
+	else if (++engine->barren_turns > BARREN_TURNS_MAX)
+		(void)nanosleep(&pause, NULL);
+}
+
+static int step_loop(SlirpEngine *engine)
+{
+	int r;
+
+	if (!engine->fds[POLL_LOOP].revents && event_loop_timeout(engine->loop) != 0 &&
+		engine->now_ms - engine->stepped_ms < LOOP_STEP_MAX_MS)
+		return 0;
+	engine->stepped_ms = engine->now_ms;
+	r = event_loop_step(engine->loop, 0);
+	if (r > 0)
+		engine->progress += (unsigned)r;
+	return r < 0 ? r : 0;
+}
+
+int slirp_engine_turn(SlirpEngine *engine)
+{
+	uint32_t stack_ms = WAIT_MAX_MS;
+	uint64_t progress = engine->progress;
+	int n, r;
+
+	engine->n_fds = POLL_FIXED;
+	slirp_pollfds_fill(engine->slirp, &stack_ms, on_add_poll, engine);
+	engine->fds[POLL_LOOP] = (struct pollfd){ .fd = event_loop_fd(engine->loop), .events = POLLIN };
+	engine->fds[POLL_LINK] = (struct pollfd){ .fd = engine->link_gone ? -1 : engine->io.fd, .events = POLLIN };
+
+	n = poll(engine->fds, engine->n_fds, wait_ms(engine, stack_ms));
+	if (n < 0 && errno != EINTR && errno != EAGAIN && errno != ENOMEM)
+		return -errno;
+	engine->now_ms = event_now_ms();
+	if (n < 0) {
+		for (size_t i = 0; i < engine->n_fds; i++)
+			engine->fds[i].revents = 0;
+	}
+	if (engine->fds[POLL_LINK].revents)
+		serve_link(engine);
+	slirp_pollfds_poll(engine->slirp, n < 0, on_get_revents, engine);
+	r = step_loop(engine);
+	throttle(engine, n != 0 && engine->progress == progress);
+	if (engine->stack_dirty)
+		slirp_stack_save(engine);
+	return r < 0 ? r : engine->peer_gone ? -EPIPE : 0;
+}
+
+/* --- connections that nobody ends --- */
+
+/*
+ * The guest has closed, the remote has not: the stack would wait for ever, although the guest's kernel has long forgotten
+ * its side. Asked by a bare ACK just below the window, a guest that still knows the connection repeats its ACK, which
+ * changes nothing; one that does not answers with a reset, which ends it (N-261).
+ */
+static void probe_half_closed(SlirpEngine *engine)
+{
+	uint8_t buf[FLOW_FRAME_MAX];
+	Flow *flow;
+
+	for (size_t i = 0; (flow = flow_table_next(&engine->shared->flows, &i));) {
+		if (flow->proto != IPPROTO_TCP || (flow->flags & (FLOW_GUEST_FIN | FLOW_REMOTE_FIN)) != FLOW_GUEST_FIN ||
+			engine->now_ms - flow->last_ms < JANITOR_PROBE_IDLE_MS)
+			continue;
+		flow->last_ms = engine->now_ms;
+		flow->probes++;
+		(void)engine->io.write(engine->io.data, buf,
+			flow_frame_ack(flow, engine->helper->plan->gateway_mac.ether_addr_octet, flow->seq - 1, buf));
+	}
+}
+
+static void on_janitor(void *data)
+{
+	SlirpEngine *engine = data;
+
+	engine->now_ms = event_now_ms();
+	if (flow_table_expire(&engine->shared->flows, engine->now_ms) > 0)
+		probe_half_closed(engine);
+	event_timer_set(engine->janitor, JANITOR_MS);
+}
+
+unsigned slirp_engine_reset_flows(SlirpEngine *engine)
+{
+	uint8_t buf[FLOW_FRAME_MAX];
+	unsigned asked = 0;
+	Flow *flow;
+
+	if (engine->shared->flows.used == 0)
+		return 0;
+	for (size_t i = 0; (flow = flow_table_next(&engine->shared->flows, &i));) {
+		bool asks = flow->proto == IPPROTO_TCP && (flow->flags & FLOW_ESTABLISHED);
+
+		if (asks) {
+			/* Far outside any window: answered by an ACK, which the new stack does not know and resets. */
+			(void)engine->io.write(engine->io.data, buf,
+				flow_frame_ack(flow, engine->helper->plan->gateway_mac.ether_addr_octet,
+					flow->seq - 0x40000000U, buf));
+			asked++;
+		}
+		flow->flags = 0;
+	}
+	engine->shared->flows.used = 0;
+	return asked;
+}
+
+/* --- life --- */
+
+static int read_fd_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > 1 << 24)
+		return 1 << 20;
+	return (int)limit.rlim_cur;
+}
+
+SlirpEngine *slirp_engine_new(const Helper *helper, EventLoop *loop, const FrameIo *io)
+{
+	SlirpEngine *engine = calloc(1, sizeof(*engine));
+
+	if (!engine)
+		return NULL;
+	engine->helper = helper;
+	engine->shared = helper->shared;
+	engine->loop = loop;
+	engine->tap = fd_store_get(helper->store, GUEST_LINK_TAP);
+	engine->io = (FrameIo){ .fd = engine->tap, .read = tap_read, .write = tap_write, .data = engine };
+	if (io)
+		engine->io = *io;
+	engine->link_gone = atomic_load(&engine->shared->tap_gone) != 0;
+	engine->now_ms = engine->stepped_ms = event_now_ms();
+	engine->fd_limit = read_fd_limit();
+	engine->room = 64;
+	engine->fds = calloc(engine->room, sizeof(*engine->fds));
+	engine->is_listener = calloc(1, (size_t)engine->fd_limit / 8 + 1);
+	engine->slirp = engine->fds && engine->is_listener ? slirp_stack_new(engine) : NULL;
+	if (!engine->slirp) {
+		int saved = errno;
+
+		slirp_engine_free(engine);
+		errno = saved;
+		return NULL;
+	}
+	if (slirp_stack_load(engine) < 0)
+		fprintf(stderr, "DHCP leases of the predecessor could not be taken over; guests get new ones\n");
+	engine->janitor = event_loop_add_timer(loop, JANITOR_MS, on_janitor, engine);
+	return engine;
+}
+
+void slirp_engine_free(SlirpEngine *engine)
+{
+	if (!engine)
+		return;
+	if (engine->slirp)
+		slirp_cleanup(engine->slirp);
+	event_timer_free(engine->janitor);
+	free(engine->fds);
+	free(engine->is_listener);
+	free(engine);
+}

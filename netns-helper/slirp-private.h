@@ -1,0 +1,45 @@
+#pragma once
+/* Between slirp-engine.c (the loop), slirp-stack.c (libslirp's set-up and callbacks) and slirp-forward.c. */
+#include <poll.h>
+#include <slirp/libslirp.h>
+
+#include "netns-helper/rate-limit.h"
+#include "netns-helper/slirp-engine.h"
+
+struct SlirpEngine {
+	const Helper *helper;
+	SharedState *shared;
+	EventLoop *loop;
+	Slirp *slirp;
+	FrameIo io;
+	int tap; /* descriptor behind the default FrameIo; -1: none */
+
+	struct pollfd *fds;
+	size_t n_fds, room;
+	int fd_limit;	/* RLIMIT_NOFILE */
+
+	bool link_gone;		/* N-143 */
+	bool peer_gone;		/* bess client */
+	bool stack_dirty;	/* DHCP has answered: save before the next wait */
+	unsigned barren_turns;	/* one after the other that poll ended although there was nothing to do */
+	uint64_t progress;	/* frames and callbacks so far */
+	uint64_t stepped_ms;	/* when the loop had its last turn */
+	uint64_t now_ms;	/* of this turn */
+	RateLimit complaints;	/* of the stack */
+	EventTimer *janitor;
+
+	/* Numbers + 1 under which the stack has our listening sockets, by index of the forward; 0: not served by it. */
+	int forward_numbers[FORWARDS_MAX];
+	unsigned char *is_listener; /* one bit for each descriptor number below fd_limit */
+
+	uint8_t frame[SLIRP_FRAME_MAX];
+};
+
+/** @return the stack or NULL with errno; its callbacks get @p engine. */
+Slirp *slirp_stack_new(SlirpEngine *engine);
+/** Save DHCP table and counters into shared memory. */
+void slirp_stack_save(SlirpEngine *engine);
+/** Load what a predecessor has saved, if anything. @return 0 or -errno */
+int slirp_stack_load(SlirpEngine *engine);
+/** Remember that this number is in use by a worker (for closing what a dead one has left). */
+void slirp_engine_note_fd(SlirpEngine *engine, int fd);

@@ -1,0 +1,231 @@
+#include "config.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include "netns-helper/slirp-private.h"
+
+/* A connection whose other end on the host side has vanished without a word ends some day: 10 minutes and 5 probes. */
+#define HOST_KEEPALIVE_IDLE_S 600
+#define HOST_KEEPALIVE_INTERVAL_S 60
+#define HOST_KEEPALIVE_PROBES 5
+
+static SlirpEngine *the_engine; /* for glib's messages only: libslirp is one stack per process (N-274) */
+
+/* --- callbacks: N-273 --- */
+
+static bool is_dhcp_answer(const uint8_t *frame, size_t size)
+{
+	/* Ethernet, IPv4 without options (libslirp sends none), UDP from port 67 */
+	return size > 38 && frame[12] == 0x08 && frame[13] == 0x00 && frame[14] == 0x45 && frame[23] == IPPROTO_UDP &&
+	       frame[34] == 0 && frame[35] == 67;
+}
+
+static ssize_t on_send_packet(const void *buf, size_t size, void *opaque)
+{
+	SlirpEngine *engine = opaque;
+
+	engine->progress++;
+	flow_table_see(&engine->shared->flows, buf, size, false, engine->now_ms);
+	if (is_dhcp_answer(buf, size))
+		engine->stack_dirty = true;
+	/* A frame that the link does not take is lost, as on a wire; the stack would log each one (N-145). */
+	(void)engine->io.write(engine->io.data, buf, size);
+	return (ssize_t)size;
+}
+
+static void on_guest_error(const char *text, void *opaque)
+{
+	SlirpEngine *engine = opaque;
+
+	rate_limit_say(&engine->complaints, event_now_ms(), "guest", text);
+}
+
+static int64_t on_clock(void *opaque)
+{
+	return (int64_t)event_now_ns();
+}
+
+/* The stack's only timer is that of router advertisements. */
+typedef struct {
+	EventTimer *timer;
+	SlirpTimerCb fn;
+	void *data;
+} StackTimer;
+
+static void on_timer(void *data)
+{
+	StackTimer *timer = data;
+
+	timer->fn(timer->data);
+}
+
+static void *on_timer_new(SlirpTimerCb fn, void *data, void *opaque)
+{
+	SlirpEngine *engine = opaque;
+	StackTimer *timer = g_new0(StackTimer, 1);
+
+	timer->fn = fn;
+	timer->data = data;
+	timer->timer = event_loop_add_timer(engine->loop, 0, on_timer, timer);
+	event_timer_stop(timer->timer);
+	return timer;
+}
+
+static void on_timer_free(void *data, void *opaque)
+{
+	StackTimer *timer = data;
+
+	event_timer_free(timer->timer);
+	g_free(timer);
+}
+
+static void on_timer_mod(void *data, int64_t expire_ms, void *opaque)
+{
+	StackTimer *timer = data;
+	int64_t left = expire_ms - (int64_t)event_now_ms();
+
+	event_timer_set(timer->timer, left > 0 ? (uint64_t)left : 0);
+}
+
+static void on_register_fd(int fd, void *opaque)
+{
+	const int on = 1, idle = HOST_KEEPALIVE_IDLE_S, interval = HOST_KEEPALIVE_INTERVAL_S,
+		  probes = HOST_KEEPALIVE_PROBES;
+
+	if (fd < 0)
+		return;
+	slirp_engine_note_fd(opaque, fd);
+	/* Not TCP: refused, and no matter. */
+	if (setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle)) < 0)
+		return;
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
+static void on_unregister_fd(int fd, void *opaque)
+{
+}
+
+static void on_notify(void *opaque)
+{
+}
+
+static const SlirpCb callbacks = {
+	.send_packet = on_send_packet,
+	.guest_error = on_guest_error,
+	.clock_get_ns = on_clock,
+	.timer_new = on_timer_new,
+	.timer_free = on_timer_free,
+	.timer_mod = on_timer_mod,
+	.register_poll_fd = on_register_fd,
+	.unregister_poll_fd = on_unregister_fd,
+	.notify = on_notify,
+};
+
+static void on_glib_message(const char *domain, GLogLevelFlags level, const char *text, void *data)
+{
+	if (the_engine)
+		rate_limit_say(&the_engine->complaints, event_now_ms(), domain ? domain : "glib", text);
+}
+
+/* --- set-up: N-272 --- */
+
+Slirp *slirp_stack_new(SlirpEngine *engine)
+{
+	const Options *options = engine->helper->options;
+	const AddressPlan *plan = engine->helper->plan;
+	SlirpConfig config = {
+		.version = 3, /* 1 and outbound addresses (2) and disable_dns (3) */
+		.in_enabled = true,
+		.vnetwork = plan->network,
+		.vnetmask = plan->netmask,
+		.vhost = plan->gateway,
+		.in6_enabled = options->enable_ipv6,
+		.vprefix_addr6 = plan->prefix6,
+		.vprefix_len = 64,
+		.vhost6 = plan->gateway6,
+		.vdhcp_start = plan->dhcp,
+		.vnameserver = plan->dns,
+		.vnameserver6 = plan->dns6,
+		.if_mtu = options->mtu,
+		.if_mru = options->mtu,
+		.disable_host_loopback = options->disable_host_loopback,
+		.disable_dns = options->disable_dns,
+		/* The stack keeps these pointers; the plan lives as long as the process. */
+		.outbound_addr = plan->has_outbound ? (struct sockaddr_in *)&plan->outbound : NULL,
+		.outbound_addr6 = plan->has_outbound6 ? (struct sockaddr_in6 *)&plan->outbound6 : NULL,
+	};
+	Slirp *slirp;
+
+	the_engine = engine;
+	g_log_set_default_handler(on_glib_message, NULL);
+	slirp = slirp_new(&config, &callbacks, engine);
+	if (!slirp)
+		errno = EINVAL;
+	return slirp;
+}
+
+/* --- what outlives the stack --- */
+
+typedef struct {
+	uint8_t *data;
+	size_t size, at;
+	bool overflow;
+} Blob;
+
+static ssize_t blob_write(const void *buf, size_t size, void *opaque)
+{
+	Blob *blob = opaque;
+
+	if (size > blob->size - blob->at) {
+		blob->overflow = true;
+		return (ssize_t)size;
+	}
+	memcpy(blob->data + blob->at, buf, size);
+	blob->at += size;
+	return (ssize_t)size;
+}
+
+static ssize_t blob_read(void *buf, size_t size, void *opaque)
+{
+	Blob *blob = opaque;
+	size_t left = blob->size - blob->at, n = size < left ? size : left;
+
+	memcpy(buf, blob->data + blob->at, n);
+	memset((uint8_t *)buf + n, 0, size - n);
+	blob->at += n;
+	return (ssize_t)n;
+}
+
+void slirp_stack_save(SlirpEngine *engine)
+{
+	SharedState *shared = engine->shared;
+	uint32_t slot = atomic_load(&shared->stack_slot) == 1 ? 1 : 0;
+	Blob blob = { .data = shared->stack_state[slot], .size = STACK_STATE_MAX };
+
+	engine->stack_dirty = false;
+	slirp_state_save(engine->slirp, blob_write, &blob);
+	if (blob.overflow)
+		return; /* keep the older one */
+	shared->stack_size[slot] = (uint32_t)blob.at;
+	atomic_store(&shared->stack_slot, slot + 1);
+}
+
+int slirp_stack_load(SlirpEngine *engine)
+{
+	SharedState *shared = engine->shared;
+	uint32_t slot = atomic_load(&shared->stack_slot);
+	Blob blob;
+
+	if (slot == 0)
+		return 0;
+	blob = (Blob){ .data = shared->stack_state[slot - 1], .size = shared->stack_size[slot - 1] };
+	return slirp_state_load(engine->slirp, slirp_state_version(), blob_read, &blob) < 0 ? -EBADMSG : 0;
+}

@@ -1,0 +1,251 @@
+#include "config.h"
+
+#include "netns-helper/worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "common/fd-util.h"
+#include "netns-helper/api-socket.h"
+#include "netns-helper/ports.h"
+#include "netns-helper/sandbox.h"
+#include "netns-helper/seccomp-filter.h"
+#include "netns-helper/slirp-engine.h"
+
+#define ORPHAN_MARGIN 1024 /* numbers above the highest seen that are looked at too */
+
+/* --- what a dead predecessor has left --- */
+
+static int socket_option(int fd, int option)
+{
+	int value = -1;
+	socklen_t len = sizeof(value);
+
+	return getsockopt(fd, SOL_SOCKET, option, &value, &len) < 0 ? -1 : value;
+}
+
+static bool is_kept(const Helper *helper, int fd)
+{
+	if (fd < SHARED_INHERITED_MAX && (helper->shared->inherited[fd / 8] & 1 << fd % 8))
+		return true;
+	return fd_store_has_fd(helper->store, fd) || shared_state_is_forward_fd(helper->shared, fd);
+}
+
+/* A connection of the dead stack: nobody can serve it, and the peer shall know at once. */
+static void reset_and_close(int fd)
+{
+	const struct linger now = { .l_onoff = 1 };
+
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	close(fd);
+}
+
+/* An API client that was accepted and not yet registered. */
+static void adopt_or_close(const Helper *helper, int fd)
+{
+	struct sockaddr_un addr = { 0 };
+	socklen_t len = sizeof(addr);
+	char name[FD_STORE_NAME_MAX];
+
+	if (!helper->options->api_socket || getsockname(fd, (struct sockaddr *)&addr, &len) < 0 ||
+		strncmp(addr.sun_path, helper->options->api_socket, sizeof(addr.sun_path)) != 0)
+		return; /* not of the worker's making */
+	snprintf(name, sizeof(name), "api.client.%d", fd);
+	if (fd_store_put(helper->store, name, fd) < 0)
+		close(fd);
+}
+
+/* @return number of connections that were reset */
+static unsigned close_orphans(const Helper *helper)
+{
+	int limit = atomic_load(&helper->shared->fd_high) + ORPHAN_MARGIN;
+	unsigned reset = 0;
+
+	for (int fd = 3; fd < limit; fd++) {
+		int domain = socket_option(fd, SO_DOMAIN);
+
+		if (domain < 0 || is_kept(helper, fd))
+			continue;
+		if (domain == AF_UNIX) {
+			adopt_or_close(helper, fd);
+		} else if (domain == AF_INET || domain == AF_INET6) {
+			bool connection = socket_option(fd, SO_TYPE) == SOCK_STREAM && !socket_option(fd, SO_ACCEPTCONN);
+
+			if (connection)
+				reset_and_close(fd);
+			else
+				close(fd);
+			reset += connection;
+		}
+	}
+	atomic_store(&helper->shared->fd_high, 0);
+	return reset;
+}
+
+/* --- set-up --- */
+
+static void print_published(const PortRequest *request, uint32_t id, uint16_t host_port)
+{
+	printf("published: id %u: host port %u", id, host_port);
+	if (request->count > 1)
+		printf("-%u", host_port + request->count - 1);
+	printf("/%s%s -> guest port %u\n", request->is_udp ? "udp" : "tcp", request->v6 ? "6" : "", request->guest_port);
+}
+
+/* -p, once in the life of the helper; later workers find them in the table. */
+static int publish_options(Worker *worker)
+{
+	const Helper *helper = worker->helper;
+	const Options *options = helper->options;
+	struct in6_addr guest6 = address_plan_guest6(helper->plan, &helper->link.mac);
+
+	for (size_t i = atomic_load(&helper->shared->n_published); i < options->n_publish; i++) {
+		PortRequest request;
+		uint16_t host_port;
+		uint32_t id;
+		int r = ports_parse(options->publish[i], helper->plan, &guest6, &request);
+
+		if (r == 0)
+			r = ports_add(worker->ports, &request, &id, &host_port);
+		else
+			return r;
+		if (r < 0) {
+			fprintf(stderr, "cannot publish: %s\n", ports_explain(r, &request));
+			return r;
+		}
+		atomic_store(&helper->shared->n_published, (uint32_t)i + 1);
+		print_published(&request, id, host_port);
+	}
+	fflush(stdout);
+	return 0;
+}
+
+/* From here on nothing but descriptors is needed. */
+static int confine(const Helper *helper)
+{
+	int r;
+
+	if (!helper->options->enable_sandbox) {
+		r = sandbox_drop_capabilities(true);
+		if (r < 0) {
+			fprintf(stderr, "cannot drop capabilities: %s\n", strerror(-r));
+			return r;
+		}
+	}
+	if (!helper->options->enable_seccomp)
+		return 0;
+	r = seccomp_filter_worker();
+	if (r == 0)
+		supervise_set_filtered(helper->sv);
+	return r;
+}
+
+static int set_up(Worker *worker)
+{
+	const Helper *helper = worker->helper;
+	InboundEngine inbound;
+	int r;
+
+	worker->slirp = slirp_engine_new(helper, worker->loop, NULL);
+	if (!worker->slirp) {
+		r = -errno;
+		fprintf(stderr, "cannot create the TCP/IP stack: %s\n", strerror(-r));
+		return r;
+	}
+	worker->ports = ports_new(helper);
+	inbound = slirp_engine_inbound(worker->slirp);
+	ports_add_engine(worker->ports, &inbound);
+	r = ports_restore(worker->ports);
+	if (r < 0)
+		fprintf(stderr, "a published port could not be served again: %s\n", strerror(-r));
+	r = publish_options(worker);
+	if (r < 0)
+		return r;
+	if (!helper->options->api_socket)
+		return 0;
+	worker->api = api_socket_new(worker);
+	return worker->api ? 0 : -errno;
+}
+
+/* N-123 to N-127. The keeper learns by the eventfd that it may watch the exit descriptor. */
+static void tell_ready(const Helper *helper)
+{
+	const uint64_t one = 1;
+
+	if (atomic_load(&helper->shared->phase) == SHARED_READY)
+		return;
+	if (helper->ready_fd >= 0) {
+		(void)fd_write_all(helper->ready_fd, "1", 1); /* N-126: nobody there is no error */
+		close(helper->ready_fd);
+	}
+	atomic_store(&helper->shared->phase, SHARED_READY);
+	(void)fd_write_all(fd_store_get(helper->store, HELPER_READY_EVENT), &one, sizeof(one));
+}
+
+static void say_ready(Worker *worker, unsigned restarts, unsigned reset, unsigned asked)
+{
+	SharedState *shared = worker->helper->shared;
+	char words[128];
+	unsigned forwards = 0;
+
+	if (restarts) {
+		for (size_t i = 0; shared_state_next_forward(shared, &i);)
+			forwards++;
+		snprintf(words, sizeof(words), "link, %s%u published ports; %u connections were reset",
+			worker->api ? "API socket, " : "", forwards, reset > asked ? reset : asked);
+	} else {
+		words[0] = '\0';
+	}
+	supervise_ready(worker->helper->sv, words);
+}
+
+static int serve(Worker *worker)
+{
+	int r;
+
+	do {
+		r = slirp_engine_turn(worker->slirp);
+	} while (r == 0);
+	if (r == -EPIPE) {
+		fprintf(stderr, "the other end of the link has gone, ending\n");
+		supervise_finish(worker->helper->sv, EXIT_SUCCESS);
+		return EXIT_SUCCESS;
+	}
+	fprintf(stderr, "waiting for events failed: %s\n", strerror(-r));
+	return EXIT_FAILURE;
+}
+
+int worker_run(Supervisor *sv, void *data, unsigned restarts, unsigned step)
+{
+	Worker worker = { .helper = data };
+	unsigned reset = 0, asked = 0;
+	int r;
+
+	worker.loop = event_loop_new(worker.helper->store, "worker");
+	r = worker.loop ? supervise_attach_loop(sv, worker.loop) : -errno;
+	if (r < 0) {
+		fprintf(stderr, "cannot make the event loop: %s\n", strerror(-r));
+		return EXIT_FAILURE;
+	}
+	if (restarts)
+		reset = close_orphans(worker.helper);
+	r = set_up(&worker);
+	if (r == 0)
+		r = confine(worker.helper);
+	if (r < 0) {
+		if (atomic_load(&worker.helper->shared->phase) != SHARED_READY)
+			supervise_finish(sv, EXIT_FAILURE);
+		return EXIT_FAILURE;
+	}
+	if (restarts)
+		asked = slirp_engine_reset_flows(worker.slirp);
+	tell_ready(worker.helper);
+	say_ready(&worker, restarts, reset, asked);
+	return serve(&worker);
+}
