@@ -278,9 +278,9 @@ engine_conf()
 # programs under test. Sets and exports what as_user and pod need.
 engine_setup()
 {
-	WORK=$(mktemp -d /tmp/tandem-XXXXXX)
+	WORK=$(mktemp -d /tmp/tandem-XXXXXX) || return 1
 	chmod 755 "$WORK"
-	programs_stage "$WORK/stage" || { rm -rf "$WORK"; return 1; }
+	programs_stage "$WORK/stage" || { rm -rf "$WORK"; WORK=; return 1; }
 	USER_NAME=$(id -un)
 	HOME_DIR=$WORK/home
 	RUN_DIR=$WORK/run

@@ -6,7 +6,8 @@ SYSTEM_TESTS = \
 	tests/system/podman-attach.bats \
 	tests/system/podman-network.bats \
 	tests/system/podman-bridge.bats \
-	tests/system/bad-input.bats
+	tests/system/bad-input.bats \
+	tests/system/survival.bats
 TESTS += $(SYSTEM_TESTS)
 EXTRA_DIST += $(SYSTEM_TESTS) \
 	scripts/lib.bash scripts/quickstart scripts/check \
