@@ -9,6 +9,8 @@ typedef enum { MODE_CREATE, MODE_RESTORE, MODE_EXEC } ConmonMode;
 
 typedef struct {
 	ConmonMode mode;
+	bool is_exec, is_restore;	/* as given; validation refuses both together */
+	bool show_version;
 	bool api_version;	/* v1 */
 	char *bundle;		/* as given; cwd if not given and not exec; NULL for exec without bundle */
 	char *cid, *cuuid, *name;
@@ -22,8 +24,10 @@ typedef struct {
 	char *restore_path;
 	bool terminal, stdin_open, leave_stdin_open;
 	/* logging; paths and drivers come parsed from log_paths */
+	char **log_paths;
 	bool log_journald, log_passthrough, log_k8s;
 	char *log_k8s_path;	/* the last one given (C-138) */
+	int log_k8s_fd;		/* opened by options_validate(); -1: none */
 	int64_t log_size_max, log_global_size_max;	/* bytes; <= 0 unlimited */
 	bool log_rotate;
 	int log_max_files;
@@ -44,3 +48,13 @@ typedef struct {
 	bool replace_listen_pid;
 	bool sync;
 } ConmonOptions;
+
+/**
+ * Parse a command line; --help prints and exits as GOption does it (C-7). Nothing is checked that concerns more than one word.
+ *
+ * @param argc         number of words
+ * @param argv         the words, left as they are (C-1)
+ * @param ret_reason   on failure: text after "conmon: option parsing failed: " (C-17), to be freed with g_free()
+ * @return the options, for the life of the process, or NULL
+ */
+ConmonOptions *options_parse(int argc, char **argv, char **ret_reason);

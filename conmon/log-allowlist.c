@@ -1,0 +1,32 @@
+#include "config.h"
+
+#include "conmon/log-allowlist.h"
+
+#include <glib.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool is_below(const char *path, const char *dir)
+{
+	size_t size = strlen(dir);
+
+	if (size == 1)
+		return true; /* "/" */
+	return strncmp(path, dir, size) == 0 && (path[size] == '/' || path[size] == '\0');
+}
+
+bool log_allowlist_permits(const char *path, char *const *dirs)
+{
+	g_autofree char *parent = g_path_get_dirname(path);
+	char real[PATH_MAX], real_dir[PATH_MAX];
+
+	if (!dirs[0])
+		return true;
+	if (!realpath(path, real) && !realpath(parent, real))
+		return false;
+	for (; *dirs; dirs++)
+		if (realpath(*dirs, real_dir) && is_below(real, real_dir))
+			return true;
+	return false;
+}

@@ -1,0 +1,257 @@
+#include "config.h"
+
+#include "conmon/validation.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "conmon/diag.h"
+#include "conmon/log-allowlist.h"
+#include "conmon/log/driver.h"
+
+#define JOURNALD_CID_MIN 13 /* characters: CONTAINER_ID is its first 12 */
+
+/* Checks 1 to 3 come before there is a level or an identity: they are printed as they are. */
+static int check_early(const ConmonOptions *o)
+{
+	if (o->log_max_files < 0) {
+		fprintf(stderr, "conmon: log-max-files must be non-negative, got %d\n", o->log_max_files);
+		return -EINVAL;
+	}
+	if (o->log_rotate && o->log_max_files == 0) {
+		fprintf(stderr,
+			"conmon: log-max-files must be at least 1 when log-rotate is enabled, got 0\n");
+		return -EINVAL;
+	}
+	if (!o->cid) {
+		fprintf(stderr, "conmon: Container ID not provided. Use --cid\n");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int start_diagnostics(const ConmonOptions *o)
+{
+	DiagLevel level;
+
+	if (o->syslog)
+		diag_use_syslog(o->cid, o->log_tag);
+	if (diag_level_parse(o->log_level, &level) < 0) {
+		diag_error("No such log level %s", o->log_level);
+		return -EINVAL;
+	}
+	diag_set_level(level);
+	return 0;
+}
+
+static int check_mode(const ConmonOptions *o)
+{
+	if (o->is_restore && o->is_exec) {
+		diag_error("Cannot use 'exec' and 'restore' at the same time");
+		return -EINVAL;
+	}
+	if (o->exec_attach && !o->is_exec) {
+		diag_error("Attach can only be specified with exec");
+		return -EINVAL;
+	}
+	if (o->exec_attach && !o->api_version) {
+		diag_error("Attach can only be specified for a non-legacy exec session");
+		return -EINVAL;
+	}
+	if (!o->cuuid && !(o->is_exec && !o->api_version)) {
+		diag_error("Container UUID not provided. Use --cuuid");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int check_runtime(const ConmonOptions *o)
+{
+	if (!o->runtime) {
+		diag_error("Runtime path not provided. Use --runtime");
+		return -EINVAL;
+	}
+	if (access(o->runtime, X_OK) < 0) { /* only that: C-20 */
+		diag_error_errno(errno, "Runtime path %s is not valid", o->runtime);
+		return -EINVAL;
+	}
+	if (o->is_exec && !o->exec_process_spec) {
+		diag_error("Exec process spec path not provided. Use --exec-process-spec");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int complete_paths(ConmonOptions *o)
+{
+	g_autofree char *cwd = getcwd(NULL, 0);
+
+	if (!cwd) {
+		diag_error("Failed to get working directory");
+		return -EINVAL;
+	}
+	if (!o->bundle && !o->is_exec)
+		o->bundle = g_strdup(cwd);
+	if (!o->container_pidfile)
+		o->container_pidfile = g_strdup_printf("%s/pidfile-%s", cwd, o->cid);
+	if (o->exit_delay < 0) {
+		diag_error("Delay before invoking exit command must be greater than or equal to 0");
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static bool is_discard(const char *driver)
+{
+	return strcmp(driver, "off") == 0 || strcmp(driver, "null") == 0 || strcmp(driver, "none") == 0;
+}
+
+static bool is_driver(const char *name)
+{
+	return is_discard(name) || strcmp(name, "journald") == 0 || strcmp(name, "passthrough") == 0 ||
+	       strcmp(name, "k8s-file") == 0;
+}
+
+static int use_k8s_file(ConmonOptions *o, const char *path)
+{
+	if (!path || path[0] == '\0') {
+		diag_error("k8s-file requires a filename");
+		return -EINVAL;
+	}
+	g_free(o->log_k8s_path);
+	o->log_k8s_path = g_strdup(path);
+	o->log_k8s = true;
+	return 0;
+}
+
+/*
+ * "driver", "driver:", "driver:path", "path", ":path" (C-136). Only a known driver name is split off, at the first colon, so paths
+ * may contain colons (C-139).
+ */
+static int parse_log_path(ConmonOptions *o, const char *value)
+{
+	const char *colon = strchr(value, ':'), *path = colon ? colon + 1 : NULL;
+	g_autofree char *driver = colon ? g_strndup(value, (size_t)(colon - value)) : g_strdup(value);
+
+	if (value[strspn(value, ":")] == '\0') {
+		diag_error("log-path must not be empty");
+		return -EINVAL;
+	}
+	if (driver[0] == '\0')
+		return use_k8s_file(o, path);
+	if (!is_driver(driver)) {
+		if (!colon || value[0] == '/' || value[0] == '.')
+			return use_k8s_file(o, value);
+		diag_error("No such log driver %s", driver);
+		return -EINVAL;
+	}
+	if (strcmp(driver, "k8s-file") == 0)
+		return use_k8s_file(o, path);
+	if (strcmp(driver, "journald") == 0)
+		o->log_journald = true;
+	else if (strcmp(driver, "passthrough") == 0)
+		o->log_passthrough = true;
+	return 0; /* none: this value adds nothing */
+}
+
+static int check_log_paths(ConmonOptions *o)
+{
+	if (!o->log_paths[0]) {
+		diag_error("Log driver not provided. Use --log-path");
+		return -EINVAL;
+	}
+	for (char **value = o->log_paths; *value; value++) {
+		int r = parse_log_path(o, *value);
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+static int open_log_file(ConmonOptions *o)
+{
+	int fd;
+
+	if (!o->log_k8s)
+		return 0;
+	if (!log_allowlist_permits(o->log_k8s_path, o->log_allowlist_dirs)) {
+		diag_error(
+			"Failed to open log file %s: it is in none of the directories of --log-allowlist-dir",
+			o->log_k8s_path);
+		return -EINVAL;
+	}
+	fd = log_k8s_open(o->log_k8s_path);
+	if (fd < 0) {
+		diag_error_errno(fd, "Failed to open log file");
+		return -EINVAL;
+	}
+	o->log_k8s_fd = fd;
+	return 0;
+}
+
+static int check_label(const char *label)
+{
+	const char *equals = strchr(label, '=');
+
+	if (equals == label) {
+		diag_error(
+			"Container labels must be in format LABEL=VALUE (no LABEL present in '%s')", label);
+		return -EINVAL;
+	}
+	if (!equals || strchr(equals + 1, '=')) {
+		diag_error("Container labels must be in format LABEL=VALUE (none or more than one '=' "
+			   "present in '%s')",
+			label);
+		return -EINVAL;
+	}
+	if (strspn(label, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != (size_t)(equals - label)) {
+		diag_error("Container label names must contain only uppercase letters, numbers and "
+			   "underscore (in '%s')",
+			label);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int check_log_fields(const ConmonOptions *o)
+{
+	bool only_file = o->log_k8s && !o->log_journald;
+
+	if (only_file && o->log_tag) {
+		diag_error("k8s-file doesn't support --log-tag");
+		return -EINVAL;
+	}
+	if (only_file && o->log_labels[0]) {
+		diag_error("k8s-file doesn't support --log-label");
+		return -EINVAL;
+	}
+	if (o->log_journald && strlen(o->cid) < JOURNALD_CID_MIN) {
+		diag_error("Container ID must be longer than 12 characters");
+		return -EINVAL;
+	}
+	for (char **label = o->log_labels; *label; label++) {
+		int r = check_label(*label);
+
+		if (r < 0)
+			return r;
+	}
+	if (o->no_container_partial_message && !o->log_journald)
+		diag_warn("--no-container-partial-message has no effect without journald log driver");
+	return 0;
+}
+
+int options_validate(ConmonOptions *options)
+{
+	int r;
+
+	if ((r = check_early(options)) < 0 || (r = start_diagnostics(options)) < 0 ||
+		(r = check_mode(options)) < 0 || (r = check_runtime(options)) < 0 ||
+		(r = complete_paths(options)) < 0 || (r = check_log_paths(options)) < 0 ||
+		(r = open_log_file(options)) < 0)
+		return r;
+	return check_log_fields(options);
+}
