@@ -5,7 +5,7 @@
  */
 #include "conmon/shared.h"
 
-typedef struct MonitorState MonitorState;	/* shared memory: rings, cursors, sinks, clients */
+/* MonitorState is shared memory: rings, cursors, sinks, clients. */
 
 /** Before the first fork: shared memory and the log drivers of @p options (opened by options_validate()). Aborts only on out of memory. */
 MonitorState *monitor_state_new(const ConmonOptions *options);

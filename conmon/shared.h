@@ -46,12 +46,23 @@
 #define FD_SYNC "sync"			/* sync pipe; reaper only */
 #define FD_KICK_REAPER "kick.reaper"
 #define FD_KICK_MONITOR "kick.monitor"
+/* Of the process side only. */
+#define FD_KICK_KEEPER "kick.keeper"
+#define FD_START "start"			/* start pipe, until the runtime was forked (exec-attach) */
+#define FD_ATTACH_PIPE "attach.pipe"
+#define FD_CHILD_STDIN "child.stdin"		/* the runtime's ends; until it was forked */
+#define FD_CHILD_STDOUT "child.stdout"
+#define FD_CHILD_STDERR "child.stderr"
+#define FD_DEVNULL "devnull"
+#define FD_RUNTIME "runtime.pidfd"
+#define FD_PAYLOAD "payload.pidfd"
+#define FD_EXIT_COMMAND "exit-command.pidfd"
 
 #define FAILURE_TEXT_MAX 3900	/* bytes, escaped; with the rest of the message below podman's 4096 (C-58) */
 
 typedef struct {
 	/* written by the reaper */
-	_Atomic pid_t payload_pid;	/* 0: not known yet */
+	_Atomic pid_t payload_pid;	/* 0: not known yet; set once the first sync message is out (C-62) */
 	_Atomic int runtime_running;
 	_Atomic int failure_wanted;
 	_Atomic int drain_wanted;	/* 1: drain; 2: after timeout, whatever is there at once */
@@ -66,6 +77,10 @@ typedef struct {
 	char console_path[108];
 } ConmonShared;
 
+typedef struct ReaperState ReaperState;	/* conmon/reaper-state.h */
+typedef struct ConmonEnvironment ConmonEnvironment;	/* conmon/environment.h */
+typedef struct MonitorState MonitorState;
+
 typedef struct {
 	const ConmonOptions *options;
 	Supervisor *sv;
@@ -73,4 +88,11 @@ typedef struct {
 	ConmonShared *shared;
 	EventLog *events;
 	StateFile *state;
+	/* process side only */
+	const ConmonEnvironment *environment;
+	ReaperState *reaper;
+	MonitorState *monitor;
 } Conmon;
+
+/** Write 1 to the eventfd of that registry name; nothing if there is none. */
+void conmon_kick(const Conmon *conmon, const char *name);
