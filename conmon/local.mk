@@ -1,0 +1,29 @@
+# Becomes bin_PROGRAMS with the monitor side (conmon_monitor_sources).
+EXTRA_PROGRAMS = conmon/conmon
+dist_man_MANS += conmon/conmon.8
+EXTRA_DIST += conmon/PROTOCOL.md
+
+# The process side: options, runtime, reaper, keeper.
+conmon_process_sources = \
+	conmon/child.c conmon/child.h \
+	conmon/diag.c conmon/diag.h \
+	conmon/environment.c conmon/environment.h \
+	conmon/exit-command.c conmon/exit-command.h \
+	conmon/exit-report.c conmon/exit-report.h \
+	conmon/front.c conmon/front.h \
+	conmon/json-text.c conmon/json-text.h \
+	conmon/keeper.c conmon/keeper.h \
+	conmon/log-allowlist.c conmon/log-allowlist.h \
+	conmon/objects.c conmon/objects.h \
+	conmon/oom.c conmon/oom.h \
+	conmon/options.c conmon/options.h \
+	conmon/reaper.c conmon/reaper.h conmon/reaper-state.h \
+	conmon/runtime.c conmon/runtime.h \
+	conmon/shared.c conmon/shared.h \
+	conmon/sync-pipe.c conmon/sync-pipe.h \
+	conmon/validation.c conmon/validation.h
+
+conmon_conmon_SOURCES = conmon/main.c $(conmon_process_sources)
+conmon_conmon_CFLAGS = $(AM_CFLAGS) $(GLIB_CFLAGS)
+conmon_conmon_LDFLAGS = $(AM_LDFLAGS) $(COMMON_RPATH)
+conmon_conmon_LDADD = $(COMMON_LIBS) $(GLIB_LIBS)
