@@ -85,7 +85,7 @@ typedef struct {
 extern const LogDriver log_k8s_file, log_journald;
 
 /* What a sink works with; private to the monitor process. */
-typedef struct {
+typedef struct LogContext {
 	const ConmonOptions *options;
 	FdStore *store;
 	EventLoop *loop;
@@ -93,6 +93,8 @@ typedef struct {
 	Ring *rings[LOG_STREAMS];
 	ExactSend *send;
 	char *out;		/* LOG_OUT_SIZE bytes */
+	void (*watch)(LogSink *sink, struct LogContext *ctx);	/* its socket is another one now: poll that */
+	void *data;
 	LogStamp stamp;
 	bool stamp_is_fresh;	/* one time stamp per wake-up */
 } LogContext;
@@ -122,13 +124,15 @@ typedef struct {
 	uint64_t made;		/* bytes of the batch */
 	uint64_t done;		/* written, where the file position can't tell */
 	uint64_t noted_bytes_after, noted_lines_after;
-	int64_t total_after;
+	int64_t total_before;
 	/* the torn end that is being cut off */
 	uint64_t torn, keep, keep_to;
 	/* the file */
-	char *path;
+	const char *path;
+	const char *fd_name;	/* in the registry */
 	int fd;
-	bool is_regular;
+	bool is_regular, is_opened;
+	_Atomic int rotating;
 	int64_t size_max, total_max;	/* <= 0: unlimited */
 	bool rotate;
 	int max_files;
@@ -137,11 +141,8 @@ typedef struct {
 
 typedef struct {
 	const char *address;	/* unix socket */
-	int fd;
-	char fd_name[16];
-	uint64_t next_connect_ms;
-	EventSource *source;	/* private to the monitor process of generation `owner` */
-	bool is_full;
+	const char *fd_name;	/* in the registry */
+	int fd;			/* -1: not connected */
 } LogSocket;
 
 struct LogSink {
@@ -149,6 +150,7 @@ struct LogSink {
 	unsigned index;
 	const char *fixed;	/* constant part of each record, made before the first fork */
 	size_t fixed_size, fixed_mark;
+	bool has_partial_field;
 	_Atomic uint64_t mark[LOG_STREAMS];
 	/* A loss is noted before the position moves, so that a SIGKILL counts it once. */
 	struct {
@@ -160,7 +162,8 @@ struct LogSink {
 	uint64_t noted_bytes, noted_lines;	/* of them already told in the log itself */
 	int error;		/* errno while records can't be delivered, else 0 */
 	uint64_t retry_ms;	/* no attempt before */
-	uint64_t progress_ms;	/* when a record was last delivered, or the backlog began */
+	bool is_full;		/* its socket takes no more; POLLOUT will tell */
+	uint64_t stalled_ms;	/* since when it takes nothing; 0: it does */
 	bool is_behind;		/* stalled too long: no longer waited for until it has caught up */
 	LogFile file;
 	LogSocket socket;
@@ -179,6 +182,9 @@ size_t log_note_text(const LogSink *sink, char *buf, size_t size);
 
 /** Give up the oldest bytes of a stream up to about @p pos, whole lines if possible, and count them. */
 void log_sink_drop(LogSink *sink, const Ring *ring, unsigned stream, uint64_t pos);
+/** A datagram of the sink is out: its position moves. */
+void log_datagram_commit(LogSink *sink, const ExactTicket *ticket);
+
 /** Finish a drop that a SIGKILL interrupted. */
 void log_sink_drop_recover(LogSink *sink);
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "conmon/log/driver.h"
+#include "conmon/shared.h"
 
 #define HEADER_SIZE 45	/* "<stamp> stdout F " (C-142) */
 #define HEADER_TAG 43
@@ -70,6 +71,7 @@ static bool k8s_is_wanted(const ConmonOptions *options)
 
 static void k8s_prepare(LogSink *sink, const ConmonOptions *options)
 {
+	sink->file.fd_name = FD_LOG_FILE;
 	sink->file.path = options->log_k8s_path;
 	sink->file.size_max = options->log_size_max;
 	sink->file.total_max = options->log_global_size_max;

@@ -1,0 +1,21 @@
+#pragma once
+/*
+ * A new file under the log's name: truncation, rotation, reopening on request (contract sections 10.3 and 10.4).
+ */
+#include "common/fd-util.h"
+
+#include "conmon/log/driver.h"
+
+/** Registry name of the sink's file. */
+const char *log_file_fd_name(const LogSink *sink);
+
+/**
+ * Put a new empty file in place of the present one: with backups if the sink rotates, else without (C-156, C-160, C-163). Records
+ * written before are in the old file as a whole, later ones in the new one.
+ *
+ * @return 0; -errno: the old file stays in use
+ */
+int log_file_rotate(LogSink *sink, LogContext *ctx);
+
+/** Finish what a SIGKILL interrupted. */
+void log_file_rotate_recover(LogSink *sink, LogContext *ctx);

@@ -1,0 +1,19 @@
+# The monitor process; included by local.mk.
+conmon_monitor_sources = \
+	conmon/attach.c \
+	conmon/console.c \
+	conmon/control.c \
+	conmon/exact-send.c conmon/exact-send.h \
+	conmon/failure-text.c \
+	conmon/input.c \
+	conmon/log/datagram.c \
+	conmon/log/driver.c conmon/log/driver.h \
+	conmon/log/file.c \
+	conmon/log/file-rotate.c conmon/log/file-rotate.h \
+	conmon/log/journald.c \
+	conmon/log/k8s-file.c \
+	conmon/monitor.c conmon/monitor.h conmon/monitor-private.h \
+	conmon/notify-relay.c \
+	conmon/ring.c conmon/ring.h \
+	conmon/sinks.c \
+	conmon/source.c conmon/source.h

@@ -1,0 +1,265 @@
+/*
+ * The log sinks at work: each has a position in each stream, and a policy for when it can't keep up or fails.
+ *
+ * A sink that makes progress, however slowly, is waited for: the ring fills and the container with it, nothing is lost. One that has taken
+ * nothing for LOG_STALL_MS, or whose records fail (full disk, no journal), is not: when the ring is full its oldest half
+ * is dropped, counted, and the count is written into the log itself once that works again.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "conmon/diag.h"
+#include "conmon/monitor-private.h"
+
+void sinks_prepare(MonitorState *st, const ConmonOptions *options)
+{
+	const LogDriver *driver;
+
+	for (size_t i = 0; st->n_sinks < LOG_SINKS_MAX && (driver = log_driver_next(&i, options));) {
+		LogSink *sink = &st->sinks[st->n_sinks];
+
+		sink->driver = driver;
+		sink->index = st->n_sinks++;
+		sink->file.fd = sink->socket.fd = -1;
+		if (driver->prepare)
+			driver->prepare(sink, options);
+	}
+}
+
+static void on_sink_socket(void *data, uint32_t events)
+{
+	LogSink *sink = data;
+
+	(void)events;
+	sink->is_full = false;	/* the work of this wake-up tries again; if it is an error, sending meets it */
+}
+
+/* A datagram socket is polled only while it is full. */
+static void watch_sink(LogSink *sink, LogContext *ctx)
+{
+	Monitor *m = ctx->data;
+	EventSource **source = &m->sink_sources[sink->index];
+
+	if (sink->socket.fd < 0) {
+		event_source_remove(*source);
+		*source = NULL;
+		return;
+	}
+	if (!*source && event_loop_add_fd(m->loop, sink->socket.fd, 0, on_sink_socket, sink, source) == 0)
+		(void)event_source_mute(*source);
+}
+
+static void sink_failed(Monitor *m, LogSink *sink, int error)
+{
+	char text[256], code[32];
+
+	sink->retry_ms = event_now_ms() + LOG_RETRY_MS;
+	monitor_look_later(m);
+	if (sink->error)
+		return;	/* told already */
+	sink->error = -error;
+	diag_warn_errno(error, "Failed to write to %s log:", sink->driver->name);
+	snprintf(text, sizeof(text), "Log %s of the container can't be written: %s. The container goes on; what does not fit in "
+		"memory meanwhile is lost and counted.", sink->driver->name, strerror(-error));
+	snprintf(code, sizeof(code), "ERRNO=%d", -error);
+	event_log_emit(m->conmon->events, EVENT_ID_SINK_FAILED, 4, text, code, NULL);
+	state_file_event(m->conmon->state, "log %s failing: %s", sink->driver->name, strerror(-error));
+	state_file_flush(m->conmon->state);
+}
+
+static void sink_resumed(Monitor *m, LogSink *sink)
+{
+	char text[256];
+
+	sink->error = 0;
+	snprintf(text, sizeof(text), "Log %s of the container can be written again; %llu bytes (%llu lines) were lost so far.",
+		sink->driver->name, (unsigned long long)sink->lost_bytes, (unsigned long long)sink->lost_lines);
+	event_log_emit(m->conmon->events, EVENT_ID_SINK_RESUMED, 5, text, NULL);
+	state_file_event(m->conmon->state, "log %s resumed, %llu bytes lost", sink->driver->name,
+		(unsigned long long)sink->lost_bytes);
+	state_file_flush(m->conmon->state);
+}
+
+void sinks_open(Monitor *m)
+{
+	m->log.watch = watch_sink;
+	m->log.data = m;
+	for (unsigned i = 0; i < m->st->n_sinks; i++) {
+		LogSink *sink = &m->st->sinks[i];
+		int r;
+
+		log_sink_drop_recover(sink);
+		r = sink->driver->transport->open(sink, &m->log, i);
+		sink->stalled_ms = sink->retry_ms = 0;
+		if (r < 0)
+			sink_failed(m, sink, r);
+	}
+}
+
+/* @return 0, -EAGAIN or another error: the sink takes no more now */
+static int sink_pump(Monitor *m, LogSink *sink, unsigned stream, LogUrgency urgency)
+{
+	const LogTransport *transport = sink->driver->transport;
+	ssize_t n = 0;
+
+	if (sink->lost_bytes != sink->noted_bytes)
+		n = transport->note(sink, &m->log);
+	while (n >= 0) {
+		n = transport->pump(sink, &m->log, stream, urgency);
+		if (n <= 0)
+			break;
+		sink->stalled_ms = 0;
+	}
+	return (int)n;
+}
+
+static bool sink_has_caught_up(const Monitor *m, const LogSink *sink)
+{
+	for (unsigned s = 0; s < STREAMS; s++)
+		if (ring_head(&m->st->rings[s]) - log_mark_pos(sink->mark[s]) >= READ_MAX)
+			return false;
+	return true;
+}
+
+/* The sink takes no more for now: be told when it does, and look whether it ever does. */
+static void sink_is_full(Monitor *m, LogSink *sink)
+{
+	if (!sink->stalled_ms)
+		sink->stalled_ms = event_now_ms();
+	if (m->sink_sources[sink->index])
+		(void)event_source_set_events(m->sink_sources[sink->index], EPOLLOUT);
+	else
+		sink->retry_ms = event_now_ms() + LOG_RETRY_MS;
+	monitor_look_later(m);
+}
+
+static void sink_works(Monitor *m, LogSink *sink)
+{
+	if (m->sink_sources[sink->index])
+		(void)event_source_mute(m->sink_sources[sink->index]);
+	sink->retry_ms = sink->stalled_ms = 0;
+	if (sink->is_behind && sink_has_caught_up(m, sink))
+		sink->is_behind = false;
+	if (sink->error && !sink->is_behind)
+		sink_resumed(m, sink);
+}
+
+void sinks_pump(Monitor *m, unsigned stream, LogUrgency urgency)
+{
+	for (unsigned i = 0; i < m->st->n_sinks; i++) {
+		LogSink *sink = &m->st->sinks[i];
+		int r;
+
+		if (log_mark_pos(sink->mark[stream]) == ring_head(&m->st->rings[stream]) || sink->is_full)
+			continue;
+		if (sink->retry_ms && event_now_ms() < sink->retry_ms) {
+			monitor_look_later(m);
+			continue;
+		}
+		r = sink_pump(m, sink, stream, urgency);
+		if (r == -EAGAIN || r == -ENOBUFS)
+			sink_is_full(m, sink);
+		else if (r < 0)
+			sink_failed(m, sink, r);
+		else
+			sink_works(m, sink);
+	}
+}
+
+uint64_t sinks_tail(const Monitor *m, unsigned stream)
+{
+	uint64_t tail = ring_head(&m->st->rings[stream]);
+
+	for (unsigned i = 0; i < m->st->n_sinks; i++)
+		if (log_mark_pos(m->st->sinks[i].mark[stream]) < tail)
+			tail = log_mark_pos(m->st->sinks[i].mark[stream]);
+	return tail;
+}
+
+bool sinks_make_room(Monitor *m, unsigned stream, uint64_t tail)
+{
+	const Ring *ring = &m->st->rings[stream];
+	bool must_wait = false;
+
+	for (unsigned i = 0; i < m->st->n_sinks; i++) {
+		LogSink *sink = &m->st->sinks[i];
+
+		if (log_mark_pos(sink->mark[stream]) > tail)
+			continue;
+		if (!sink->error && !sink->is_behind) {
+			must_wait = true;
+			continue;
+		}
+		log_sink_drop(sink, ring, stream, tail + ring->size / 2);
+	}
+	return must_wait;
+}
+
+/* Whether a stream waits for this sink. */
+static bool sink_holds_a_stream(const Monitor *m, const LogSink *sink)
+{
+	for (unsigned s = 0; s < STREAMS; s++)
+		if (m->streams[s].is_muted && log_mark_pos(sink->mark[s]) == sinks_tail(m, s))
+			return true;
+	return false;
+}
+
+bool sinks_look_for_stalls(Monitor *m, uint64_t now_ms)
+{
+	bool found = false;
+
+	for (unsigned i = 0; i < m->st->n_sinks; i++) {
+		LogSink *sink = &m->st->sinks[i];
+
+		if (sink->is_behind || sink->error || !sink->stalled_ms || now_ms - sink->stalled_ms < LOG_STALL_MS ||
+				!sink_holds_a_stream(m, sink))
+			continue;
+		sink->is_behind = true;
+		sink_failed(m, sink, -ETIMEDOUT);
+		sink->retry_ms = 0;
+		found = true;
+	}
+	return found;
+}
+
+void sinks_reopen(Monitor *m)
+{
+	for (unsigned i = 0; i < m->st->n_sinks; i++) {
+		LogSink *sink = &m->st->sinks[i];
+		int r;
+
+		if (!sink->driver->transport->reopen)
+			continue;
+		/* what was read before the request belongs to the old file */
+		for (unsigned s = 0; s < STREAMS; s++)
+			if (m->st->released)
+				(void)sink_pump(m, sink, s, LOG_HOLD);
+		r = sink->driver->transport->reopen(sink, &m->log);
+		if (r < 0)
+			diag_warn_errno(r, "Failed to reopen %s log:", sink->driver->name);
+		sink->retry_ms = 0;
+	}
+}
+
+void sinks_sync(Monitor *m)
+{
+	for (unsigned i = 0; i < m->st->n_sinks; i++) {
+		LogSink *sink = &m->st->sinks[i];
+		int r;
+
+		if (!sink->driver->transport->sync)
+			continue;
+		r = sink->driver->transport->sync(sink, &m->log);
+		if (r < 0)
+			diag_warn_errno(r, "Failed to sync %s log:", sink->driver->name);
+	}
+}
+
+void sinks_commit(Monitor *m, const ExactTicket *ticket)
+{
+	if (ticket->owner < m->st->n_sinks)
+		log_datagram_commit(&m->st->sinks[ticket->owner], ticket);
+}
