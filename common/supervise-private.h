@@ -59,7 +59,7 @@ struct Supervisor {
 	EventLoop *worker_loop;
 	EventSource *keeper_watch;
 	EventTimer *heartbeat_timer, *keeper_timer;
-	int watched_pidfd;
+	unsigned watched_keeper;	/* its number in SuperviseShared.keepers */
 	bool tracing;
 };
 

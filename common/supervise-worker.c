@@ -23,6 +23,8 @@
 #include "common/fd-util.h"
 #include "common/process.h"
 
+#define NEW_KEEPER_LOOKS 200 /* times NEW_KEEPER_LOOK_US: 20 ms at the most */
+#define NEW_KEEPER_LOOK_US 100
 #define KEEPER_LOOK_MS 20 /* while another worker makes the new keeper */
 
 static void watch_keeper(Supervisor *sv);
@@ -74,7 +76,6 @@ _Noreturn void supervise_become_worker(Supervisor *sv, unsigned index, unsigned 
 	sv->loop = sv->worker_loop = NULL;
 	sv->keeper_watch = NULL;
 	sv->heartbeat_timer = sv->keeper_timer = NULL;
-	sv->watched_pidfd = -1;
 	sv->tracing = false;
 	bind_to_keeper(sv);
 	(void)sigprocmask(SIG_SETMASK, &sv->original_mask, NULL);
@@ -94,6 +95,15 @@ static void on_heartbeat(void *data)
 
 	supervise_heartbeat(sv);
 	event_timer_set(sv->heartbeat_timer, SUPERVISE_HEARTBEAT_MS);
+	/*
+	 * Another worker may have put a new keeper in place, and closed the old pidfd in our shared table, before this
+	 * process came to see it readable: then the epoll set has lost it without a word.
+	 */
+	if (sv->keeper_watch && sv->watched_keeper != atomic_load(&sv->shared->keepers)) {
+		event_source_remove(sv->keeper_watch);
+		sv->keeper_watch = NULL;
+		watch_keeper(sv);
+	}
 }
 
 void supervise_ready(Supervisor *sv, const char *restored)
@@ -133,20 +143,23 @@ static bool claim_keeper_role(Supervisor *sv)
 	return atomic_compare_exchange_strong(&sv->shared->claim, &holder, getpid());
 }
 
+/* The old pidfd stays published until the new one is: whoever finds it readable and nobody at work makes the keeper. */
 static void make_keeper(Supervisor *sv)
 {
 	int pidfd = -1;
-	pid_t pid;
+	pid_t pid = process_clone_shared(sv->filtered ? &pidfd : NULL);
 
-	atomic_store(&sv->shared->keeper_pidfd, -1);
-	pid = process_clone_shared(&pidfd);
 	if (pid == 0)
 		supervise_become_keeper(sv);
-	if (pid > 0) {
+	if (pid > 0 && pidfd >= 0) {
 		(void)fd_store_replace(sv->store, "keeper.pidfd", pidfd);
-		atomic_store(&sv->shared->keeper_pid, pid);
 		atomic_store(&sv->shared->keeper_pidfd, pidfd);
 	}
+	/* hold the claim until the new keeper has made itself known, so that nobody makes a second one */
+	for (int i = 0;
+		pid > 0 && i < NEW_KEEPER_LOOKS && atomic_load(&sv->shared->keepers) == sv->watched_keeper;
+		i++)
+		(void)usleep(NEW_KEEPER_LOOK_US);
 	atomic_store(&sv->shared->claim, 0);
 }
 
@@ -159,13 +172,12 @@ static void keeper_is_gone(Supervisor *sv)
 {
 	if (!atomic_load(&sv->shared->survive))
 		_exit(0); /* the parent-death signal is on its way */
-	if (atomic_load(&sv->shared->keeper_pidfd) == sv->watched_pidfd && claim_keeper_role(sv)) {
-		if (atomic_load(&sv->shared->keeper_pidfd) == sv->watched_pidfd)
+	if (atomic_load(&sv->shared->keepers) == sv->watched_keeper && claim_keeper_role(sv)) {
+		if (atomic_load(&sv->shared->keepers) == sv->watched_keeper)
 			make_keeper(sv);
 		else
 			atomic_store(&sv->shared->claim, 0); /* another one was faster */
 	}
-	sv->watched_pidfd = -1;
 	event_timer_set(sv->keeper_timer, KEEPER_LOOK_MS);
 }
 
@@ -183,16 +195,15 @@ static void on_keeper_pidfd(void *data, uint32_t events)
 /* Watch the present keeper; if none is published, look again soon, and mend a take-over that was cut short. */
 static void watch_keeper(Supervisor *sv)
 {
+	unsigned number = atomic_load(&sv->shared->keepers);
 	int pidfd = atomic_load(&sv->shared->keeper_pidfd);
 
 	if (sv->keeper_watch)
 		return;
+	sv->watched_keeper = number;
 	if (pidfd >= 0 && event_loop_add_fd(sv->worker_loop, pidfd, EPOLLIN, on_keeper_pidfd, sv,
-				  &sv->keeper_watch) == 0) {
-		sv->watched_pidfd = pidfd;
+				  &sv->keeper_watch) == 0)
 		return;
-	}
-	sv->watched_pidfd = pidfd;
 	if (atomic_load(&sv->shared->survive) && kill(atomic_load(&sv->shared->keeper_pid), 0) < 0 &&
 		errno == ESRCH)
 		keeper_is_gone(sv);

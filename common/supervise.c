@@ -23,7 +23,6 @@ Supervisor *supervise_new(const SuperviseConfig *config)
 		return NULL;
 	sv->config = *config;
 	sv->self = -1;
-	sv->watched_pidfd = -1;
 	sv->shared = shared_memory_new(sizeof(*sv->shared));
 	sv->store = sv->shared ? fd_store_new() : NULL;
 	if (!sv->store) {

@@ -95,15 +95,29 @@ static void on_signal(Supervisor *sv, void *data, int signal)
 	supervise_keeper_quit(sv, 100 + signal);
 }
 
+static int run_other(Supervisor *sv, void *data, unsigned restarts, unsigned step)
+{
+	EventLoop *loop = event_loop_new(supervise_store(sv), "other");
+
+	g_assert_cmpint(supervise_attach_loop(sv, loop), ==, 0);
+	supervise_ready(sv, "");
+	(void)event_loop_run(loop);
+	return 0;
+}
+
 static const SuperviseWorker workers[] = {
-	{.name = "worker", .run = run_worker, .max_step = 2, .has_heartbeat = true}};
+	{.name = "worker", .run = run_worker, .max_step = 2, .has_heartbeat = true},
+	{.name = "other", .run = run_other, .has_heartbeat = true},
+};
 static const int signals[] = {SIGTERM, 0};
+
+static unsigned n_workers = 1;
 
 static pid_t start_keeper(bool survive)
 {
 	SuperviseConfig config = {
 		.workers = workers,
-		.n_workers = 1,
+		.n_workers = n_workers,
 		.on_event = on_event,
 		.on_keeper_start = on_keeper_start,
 		.on_signal = on_signal,
@@ -225,6 +239,39 @@ static void test_killed_keeper_is_replaced(void)
 	g_assert_cmpint(connect_port(), ==, -ECONNREFUSED);
 }
 
+/* Whichever worker made the present keeper, the other one must make the next. */
+static void test_each_worker_sees_each_keeper_die(void)
+{
+	const char *const names[] = {"worker", "other"};
+	pid_t keeper, next;
+	int dies;
+
+	n_workers = 2;
+	keeper = start_keeper(true);
+	n_workers = 1;
+	WAIT_UNTIL(worker_is_new(0) && supervise_is_ready(seen->sv, "other"));
+	for (int i = 0; i < 4; i++) {
+		g_assert_cmpint(kill(keeper, SIGKILL), ==, 0);
+		WAIT_UNTIL((next = supervise_pid(seen->sv, "keeper")) != keeper &&
+			   atomic_load(&seen->keeper_starts) == 2 * i + 2);
+		keeper = next;
+		g_usleep((SUPERVISE_HEARTBEAT_MS + 200) *
+			 1000); /* one heartbeat, by which both have seen the new one */
+		dies = supervise_pid(seen->sv, names[i % 2]);
+		g_assert_cmpint(kill(dies, SIGSTOP), ==, 0);
+		g_assert_cmpint(kill(keeper, SIGKILL), ==, 0);
+		WAIT_UNTIL((next = supervise_pid(seen->sv, "keeper")) != keeper &&
+			   atomic_load(&seen->keeper_starts) == 2 * i + 3);
+		keeper = next;
+		g_assert_cmpint(kill(dies, SIGKILL), ==, 0);
+		WAIT_UNTIL(supervise_pid(seen->sv, names[i % 2]) > 0 &&
+			   supervise_pid(seen->sv, names[i % 2]) != dies &&
+			   supervise_is_ready(seen->sv, names[i % 2]));
+	}
+	atomic_store(&seen->finish, 1);
+	assert_nobody_left();
+}
+
 static void test_finish_gives_the_status(void)
 {
 	pid_t keeper = start_keeper(true);
@@ -292,6 +339,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/supervise/worker/crash-loop-backs-off-and-degrades",
 		test_crash_loop_backs_off_and_degrades);
 	g_test_add_func("/supervise/keeper/killed-is-replaced", test_killed_keeper_is_replaced);
+	g_test_add_func(
+		"/supervise/keeper/each-worker-sees-each-keeper-die", test_each_worker_sees_each_keeper_die);
 	g_test_add_func("/supervise/keeper/returns-the-finish-value", test_finish_gives_the_status);
 	g_test_add_func("/supervise/keeper/kill-is-a-stop-and-nothing-is-left-at-the-reap",
 		test_kill_is_a_stop_and_nothing_is_left_at_the_reap);
