@@ -1,5 +1,6 @@
-# Becomes bin_PROGRAMS with the monitor side (conmon_monitor_sources).
-EXTRA_PROGRAMS = conmon/conmon
+include conmon/monitor.mk
+
+bin_PROGRAMS += conmon/conmon
 dist_man_MANS += conmon/conmon.8
 EXTRA_DIST += conmon/PROTOCOL.md
 
@@ -23,7 +24,7 @@ conmon_process_sources = \
 	conmon/sync-pipe.c conmon/sync-pipe.h \
 	conmon/validation.c conmon/validation.h
 
-conmon_conmon_SOURCES = conmon/main.c $(conmon_process_sources)
+conmon_conmon_SOURCES = conmon/main.c $(conmon_process_sources) $(conmon_monitor_sources)
 conmon_conmon_CFLAGS = $(AM_CFLAGS) $(GLIB_CFLAGS)
 conmon_conmon_LDFLAGS = $(AM_LDFLAGS) $(COMMON_RPATH)
 conmon_conmon_LDADD = $(COMMON_LIBS) $(GLIB_LIBS)
