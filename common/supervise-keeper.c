@@ -332,11 +332,11 @@ static void publish_keeper(Supervisor *sv)
 	bool taken_over = atomic_load(&sv->shared->keepers) > 0;
 	int pidfd = taken_over && sv->filtered ? -1 : process_pidfd_open(getpid());
 
-	atomic_store(&sv->shared->keeper_pid, getpid());
-	atomic_fetch_add(&sv->shared->keepers, 1);
 	/* Behind a filter that forbids pidfd_open(2) the worker that cloned us publishes what clone(2) gave it. */
 	if (pidfd >= 0 && fd_store_replace(sv->store, "keeper.pidfd", pidfd) == 0)
 		atomic_store(&sv->shared->keeper_pidfd, pidfd);
+	atomic_store(&sv->shared->keeper_pid, getpid());
+	atomic_fetch_add(&sv->shared->keepers, 1); /* last: whoever sees the new number sees the new pidfd */
 }
 
 static int watch_signals(Supervisor *sv)
