@@ -24,7 +24,7 @@ def program():
 	here = os.path.dirname(os.path.abspath(__file__))
 	top = os.path.normpath(os.path.join(here, '..', '..', '..'))
 	for path in (os.environ.get('NETNS_HELPER'),
-		     os.path.join(os.environ.get('abs_top_builddir', ''), 'netns-helper/netns-helper'),
+		     os.path.join(os.environ.get('TANDEM_BUILDDIR', ''), 'netns-helper/netns-helper'),
 		     os.path.join(top, 'build/netns-helper/netns-helper')):
 		if path and os.access(path, os.X_OK):
 			return os.path.abspath(path)
