@@ -4,6 +4,7 @@
 import fcntl
 import os
 import pty
+import signal
 import socket
 import sys
 
@@ -92,6 +93,8 @@ def _(t):
 	os.close(fd)
 	os.unlink(path)
 	stays(h, 'a regular file')
+	h.signal(signal.SIGTERM)	# SIGKILL would not be a stop while an exit descriptor is open (N-242)
+	h.reap(3)
 	master, slave = pty.openpty()
 	g, h = with_exit(t, slave)
 	os.close(slave)
