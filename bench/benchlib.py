@@ -28,7 +28,7 @@ def isolate():
 def program(name, variable, required=True):
     """A program of the build tree, or the one that the environment names."""
     build = os.environ.get("TANDEM_BUILDDIR", os.path.join(TOP, "build"))
-    path = os.environ.get(variable) or os.path.join(build, "bin", name)
+    path = os.environ.get(variable) or os.path.join(build, name, name)
     if os.access(path, os.X_OK):
         return path
     if required:

@@ -154,7 +154,7 @@ programs_stage()
 	HELPER=${TANDEM_NETNS_HELPER:-$1/bin/netns-helper}
 	mkdir -p "$1/bin" "$1/lib/tandem"
 	for program in conmon netns-helper; do
-		[ ! -x "$built/bin/$program" ] || cp "$built/bin/$program" "$1/bin/"
+		[ ! -x "$built/$program/$program" ] || cp "$built/$program/$program" "$1/bin/"
 	done
 	[ ! -d "$built/lib/tandem" ] || cp "$built"/lib/tandem/*.so "$1/lib/tandem/"
 	chmod -R a+rX "$1"

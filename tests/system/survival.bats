@@ -12,6 +12,13 @@ setup_file()
 
 teardown_file() { tandem_teardown_file; }
 
+teardown()
+{
+	touch "${WORK:-/nonexistent}/stop" 2>/dev/null || true
+	peers_stop
+	[ "${TANDEM_ISOLATED:-}" != 1 ] || pod rm -f -t 0 -a >/dev/null
+}
+
 worker_other_than()
 {
 	local now
@@ -60,7 +67,14 @@ ask_until()
 	done
 	touch "$WORK/stop"
 	wait $asking
-	eq "$(cat "$WORK/asked.failed")" ""
+	# A connection that libslirp had accepted dies with it; one of the splice engine (a veth, not a tap) does not.
+	# Refused, or anything else, is none.
+	eq "$(grep -v 'Connection reset by peer$' "$WORK/asked.failed")" ""
+	if pod exec k1 test -e /sys/class/net/tap0/tun_flags; then
+		[ "$(wc -l <"$WORK/asked.failed")" -le 100 ]
+	else
+		eq "$(cat "$WORK/asked.failed")" ""
+	fi
 	[ "$(cat "$WORK/asked")" -ge 50 ]
 	wait_for peer_ask udp 192.0.2.1 18202 datagram
 	eq "$(helper_keeper)" "$keeper" "the started pid"
