@@ -7,6 +7,7 @@ EXTRA_DIST += conmon/PROTOCOL.md
 # The process side: options, runtime, reaper, keeper.
 conmon_process_sources = \
 	conmon/child.c conmon/child.h \
+	conmon/death-wire.c conmon/death-wire.h \
 	conmon/diag.c conmon/diag.h \
 	conmon/environment.c conmon/environment.h \
 	conmon/exit-command.c conmon/exit-command.h \

@@ -28,6 +28,7 @@
 #include "common/fd-util.h"
 #include "common/process.h"
 #include "conmon/child.h"
+#include "conmon/death-wire.h"
 #include "conmon/diag.h"
 #include "conmon/environment.h"
 #include "conmon/exit-command.h"
@@ -192,6 +193,7 @@ static bool creating(Reaper *r)
 		atomic_store(&r->state->runtime_ended, 1);
 	}
 	unwatch_pidfd(r, FD_RUNTIME, &r->runtime_source);
+	death_wire_close(c->store);
 	(void)waitpid(pid, NULL, WNOHANG); /* its status is written down */
 	atomic_store(&c->shared->runtime_running, 0);
 	conmon_kick(c, FD_KICK_MONITOR);

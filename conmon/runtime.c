@@ -14,6 +14,7 @@
 
 #include "common/fd-util.h"
 #include "conmon/child.h"
+#include "conmon/death-wire.h"
 #include "conmon/diag.h"
 #include "conmon/environment.h"
 #include "conmon/front.h"
@@ -87,7 +88,8 @@ char **runtime_command_line(const ConmonOptions *options, const char *console_pa
 
 /* What the child needs from the registry, looked up before the fork: its parent clears the entries as soon as it is there. */
 static struct {
-	int stdio[3], start_fd;
+	int stdio[3], start_fd, sync_fd;
+	DeathWire wire;
 } launch;
 
 static int stdio_or_null(const Conmon *conmon, const char *name)
@@ -97,12 +99,14 @@ static int stdio_or_null(const Conmon *conmon, const char *name)
 	return fd >= 0 ? fd : fd_store_get(conmon->store, FD_DEVNULL);
 }
 
-static void prepare_launch(const Conmon *conmon)
+static int prepare_launch(const Conmon *conmon)
 {
 	launch.stdio[0] = stdio_or_null(conmon, FD_CHILD_STDIN);
 	launch.stdio[1] = stdio_or_null(conmon, FD_CHILD_STDOUT);
 	launch.stdio[2] = stdio_or_null(conmon, FD_CHILD_STDERR);
 	launch.start_fd = conmon->options->exec_attach ? fd_store_get(conmon->store, FD_START) : -1;
+	launch.sync_fd = fd_store_get(conmon->store, FD_SYNC);
+	return death_wire_open(&launch.wire, conmon->store);
 }
 
 static int set_stdio(const Conmon *conmon)
@@ -143,7 +147,12 @@ static void runtime_child(const Conmon *conmon)
 	int r;
 
 	environment_restore_for_exec(conmon->environment);
-	r = set_stdio(conmon);
+	r = death_wire_arm(&launch.wire);
+	if (launch.sync_fd >= 0)
+		(void)close(
+			launch.sync_fd); /* while we wait, its end must tell the invoker that conmon is gone */
+	if (r >= 0)
+		r = set_stdio(conmon);
 	if (r >= 0 && launch.start_fd >= 0)
 		r = front_wait_start(launch.start_fd);
 	if (r < 0) {
@@ -167,9 +176,13 @@ static void trace_command_line(const Conmon *conmon)
 
 int runtime_start(const Conmon *conmon)
 {
+	int r;
+
 	if (atomic_load(&conmon->reaper->runtime_pid) == 0)
 		trace_command_line(conmon);
-	prepare_launch(conmon);
+	r = prepare_launch(conmon);
+	if (r < 0)
+		return r;
 	return child_start_once(conmon, &conmon->reaper->runtime_pid, FD_RUNTIME, runtime_child);
 }
 
