@@ -185,8 +185,15 @@ class Run:
 		return sum(processes.cpu_ms(p) for p in self.processes()) - before
 
 	def sockets(self):
-		"""How many socket descriptors its processes have together."""
-		return sum(what.startswith('socket:') for p in self.processes() for what in processes.fds(p).values())
+		"""How many sockets its processes hold, whoever of them does."""
+		return len({what for p in self.processes() for what in processes.fds(p).values() if what.startswith('socket:')})
+
+	def serving(self, n):
+		"""Wait until @n more sockets are held than when settle() was called: clients are accepted."""
+		tap.until(lambda: self.sockets() >= self.settled + n, '%d clients are served' % n)
+
+	def settle(self):
+		self.settled = self.sockets()
 
 	# messages
 
