@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -186,6 +187,17 @@ static void on_event(Supervisor *sv, void *data, const SuperviseEvent *event)
 
 /* --- life --- */
 
+/*
+ * N-242: only an open exit descriptor says that the network is still wanted when this pid is killed; and only one whose other end
+ * somebody holds, so that it will end one day.
+ */
+static bool outlives_keeper(const Helper *helper)
+{
+	struct stat st;
+
+	return helper->exit_fd >= 0 && fstat(helper->exit_fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
+}
+
 Supervisor *keeper_supervisor_new(Helper *helper)
 {
 	const SuperviseConfig config = {
@@ -199,9 +211,8 @@ Supervisor *keeper_supervisor_new(Helper *helper)
 	};
 	Supervisor *sv = supervise_new(&config);
 
-	/* N-242: only an open exit descriptor says that the network is still wanted when this pid is killed. */
 	if (sv)
-		supervise_set_survive_keeper(sv, helper->exit_fd >= 0);
+		supervise_set_survive_keeper(sv, outlives_keeper(helper));
 	return sv;
 }
 

@@ -1,7 +1,7 @@
 /*
- * Theory of operation. One turn: ask the stack which sockets it wants polled, wait for these, the link and the event loop, then read frames from
- * the link until it has no more or SLIRP_FRAMES_PER_TURN are served, then let the stack serve its sockets, then the loop its
- * sources. No part can starve another: each has its share of every turn.
+ * Theory of operation. One turn: ask the stack which sockets it wants polled, wait for these, the link and the event loop, then read
+ * frames from the link until it has no more or SLIRP_FRAMES_PER_TURN are served, then let the stack serve its sockets, then the
+ * loop its sources. No part can starve another: each has its share of every turn.
  *
  * The event loop is one descriptor in the poll set, and has a turn of its own only when that is readable or a timer is due.
  */
@@ -18,6 +18,7 @@
 #include "netns-helper/slirp-private.h"
 
 #define LOOP_STEP_MAX_MS 500	   /* the loop has a turn at least this often while there is traffic: heartbeats */
+#define STACK_CLOCK_MS 100
 #define STACK_IDLE_MS 1000	   /* what slirp_pollfds_fill() leaves when it has no timer running */
 #define WAIT_MAX_MS 60000
 #define BARREN_TURNS_MAX 200	   /* then the turns are slowed down */
@@ -183,6 +184,16 @@ static int step_loop(SlirpEngine *engine)
 	return r < 0 ? r : 0;
 }
 
+/*
+ * The stack only learns the time in slirp_pollfds_poll(). After a long wait a session that a frame begins would be born expired. With an
+ * "error" it does nothing else.
+ */
+static void set_stack_clock(SlirpEngine *engine)
+{
+	if (engine->now_ms - engine->polled_ms >= STACK_CLOCK_MS)
+		slirp_pollfds_poll(engine->slirp, 1, on_get_revents, engine);
+}
+
 int slirp_engine_turn(SlirpEngine *engine)
 {
 	uint32_t stack_ms = WAIT_MAX_MS;
@@ -202,9 +213,13 @@ int slirp_engine_turn(SlirpEngine *engine)
 		for (size_t i = 0; i < engine->n_fds; i++)
 			engine->fds[i].revents = 0;
 	}
-	if (engine->fds[POLL_LINK].revents)
+	if (engine->fds[POLL_LINK].revents) {
+		set_stack_clock(engine);
 		serve_link(engine);
+	}
+	/* After the frames: what they were waiting for (an ARP answer) is sent here. */
 	slirp_pollfds_poll(engine->slirp, n < 0, on_get_revents, engine);
+	engine->polled_ms = engine->now_ms;
 	r = step_loop(engine);
 	throttle(engine, n != 0 && engine->progress == progress);
 	if (engine->stack_dirty)

@@ -24,6 +24,7 @@ struct SlirpEngine {
 	unsigned barren_turns;	/* one after the other that poll ended although there was nothing to do */
 	uint64_t progress;	/* frames and callbacks so far */
 	uint64_t stepped_ms;	/* when the loop had its last turn */
+	uint64_t polled_ms;	/* when the stack last learnt the time; 0: never */
 	uint64_t now_ms;	/* of this turn */
 	RateLimit complaints;	/* of the stack */
 	EventTimer *janitor;
@@ -33,6 +34,7 @@ struct SlirpEngine {
 	unsigned char *is_listener; /* one bit for each descriptor number below fd_limit */
 
 	uint8_t frame[SLIRP_FRAME_MAX];
+	uint8_t mended[SLIRP_FRAME_MAX];
 };
 
 /** @return the stack or NULL with errno; its callbacks get @p engine. */

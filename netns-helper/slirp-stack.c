@@ -26,6 +26,46 @@ static bool is_dhcp_answer(const uint8_t *frame, size_t size)
 	       frame[34] == 0 && frame[35] == 67;
 }
 
+static uint16_t get16(const uint8_t *p)
+{
+	return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+/* RFC 1624: a 16-bit word under the checksum at @p sum changes. */
+static void mend_checksum(uint8_t *sum, uint16_t before, uint16_t after)
+{
+	uint32_t value = (uint32_t)(uint16_t)~get16(sum) + (uint16_t)~before + after;
+
+	value = (value & 0xffff) + (value >> 16);
+	value = ~(value + (value >> 16)) & 0xffff;
+	sum[0] = (uint8_t)(value >> 8);
+	sum[1] = (uint8_t)value;
+}
+
+/*
+ * A datagram for a published port from the host's loopback must come from the gateway (N-179); libslirp 4.7 forgets that once the guest has
+ * answered a client elsewhere on the same port. 127.0.0.0/8 means nothing on the link, so such a source is always that case.
+ */
+static const uint8_t *mend_loopback_source(SlirpEngine *engine, const uint8_t *frame, size_t size)
+{
+	uint8_t *copy = engine->mended;
+	uint8_t gateway[4];
+
+	if (size < 42 || size > sizeof(engine->mended) || frame[12] != 0x08 || frame[13] != 0x00 || frame[14] != 0x45 ||
+		frame[23] != IPPROTO_UDP || frame[26] != 127)
+		return frame;
+	memcpy(gateway, &engine->helper->plan->gateway, sizeof(gateway));
+	memcpy(copy, frame, size);
+	memcpy(copy + 26, gateway, sizeof(gateway));
+	for (int i = 0; i < 4; i += 2) {
+		mend_checksum(copy + 24, get16(frame + 26 + i), get16(gateway + i));
+		/* Only the first fragment has the UDP header; 0 is "no checksum". */
+		if ((get16(frame + 20) & 0x1fff) == 0 && get16(frame + 40) != 0)
+			mend_checksum(copy + 40, get16(frame + 26 + i), get16(gateway + i));
+	}
+	return copy;
+}
+
 static ssize_t on_send_packet(const void *buf, size_t size, void *opaque)
 {
 	SlirpEngine *engine = opaque;
@@ -35,7 +75,7 @@ static ssize_t on_send_packet(const void *buf, size_t size, void *opaque)
 	if (is_dhcp_answer(buf, size))
 		engine->stack_dirty = true;
 	/* A frame that the link does not take is lost, as on a wire; the stack would log each one (N-145). */
-	(void)engine->io.write(engine->io.data, buf, size);
+	(void)engine->io.write(engine->io.data, mend_loopback_source(engine, buf, size), size);
 	return (ssize_t)size;
 }
 
