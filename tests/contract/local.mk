@@ -17,7 +17,8 @@ NETWORK_CONTRACT_TESTS = \
 	tests/contract/network/n179-n185-forwards.py \
 	tests/contract/network/n186-n199-confinement.py \
 	tests/contract/network/n200-n202-other-targets.py \
-	tests/contract/network/n203-n205-output.py
+	tests/contract/network/n203-n205-output.py \
+	tests/contract/network/n249-n264-leaks-and-spins.py
 TESTS += $(NETWORK_CONTRACT_TESTS)
 EXTRA_DIST += $(NETWORK_CONTRACT_TESTS) \
 	tests/contract/run-network tests/contract/network/untested.txt \
