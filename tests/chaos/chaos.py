@@ -147,8 +147,16 @@ def main():
 	for rig in rigs:
 		rig.finish()
 	count_events(journal, book)
+	if args.keep:
+		dump(journal)
 	journal.stop()
 	return conclude(args, book, time.monotonic() - begin)
+
+
+def dump(journal):
+	"""For --keep: what the journal says."""
+	for e in journal.entries('SYSLOG_IDENTIFIER=conmon', 'SYSLOG_IDENTIFIER=netns-helper'):
+		print({k: v for k, v in e.items() if not k.startswith('_') or k == '_PID'})
 
 
 def conclude(args, book, seconds):

@@ -34,8 +34,9 @@ class Programs:
 	def __init__(self):
 		stage = os.path.join(WORK, 'stage')
 		os.makedirs(os.path.join(stage, 'bin'))
-		conmon = program('TANDEM_CONMON', os.path.join(BUILD, 'bin/conmon'), os.path.join(BUILD, 'conmon/conmon'))
-		helper = program('TANDEM_NETNS_HELPER', os.path.join(BUILD, 'bin/netns-helper'))
+		conmon = program('TANDEM_CONMON', os.path.join(BUILD, 'conmon/conmon'), os.path.join(BUILD, 'bin/conmon'))
+		helper = program('TANDEM_NETNS_HELPER', os.path.join(BUILD, 'netns-helper/netns-helper'),
+			os.path.join(BUILD, 'bin/netns-helper'))
 		self.load = os.path.join(stage, 'bin/load')
 		shutil.copy(program('TANDEM_LOAD', os.path.join(BUILD, 'tests/chaos/load')), self.load)
 		self.reference = conmon.startswith('/usr/bin/')
