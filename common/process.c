@@ -98,7 +98,8 @@ const char *process_cause(int code, int status)
 static struct {
 	char *area; /* argv strings as the kernel laid them out, contiguous */
 	size_t size;
-	size_t program; /* bytes of argv[0] with its NUL */
+	size_t program; /* bytes of what stands for argv[0], with its NUL */
+	char name[32]; /* last part of argv[0] */
 } title;
 
 void process_title_init(int argc, char **argv, char **envp)
@@ -116,22 +117,18 @@ void process_title_init(int argc, char **argv, char **envp)
 	title.area = argv[0];
 	title.size = (size_t)(end - argv[0]);
 	title.program = strlen(argv[0]) + 1;
+	end = strrchr(argv[0], '/');
+	(void)snprintf(title.name, sizeof(title.name), "%s", end ? end + 1 : argv[0]);
 }
 
 void process_set_title(const char *role)
 {
-	const char *slash;
-	char first[96], *copy;
+	char first[96];
 	size_t len, rest, n;
 
 	if (!title.area)
 		return;
-	copy = strdup(title.area);
-	if (!copy)
-		return;
-	slash = strrchr(copy, '/');
-	len = (size_t)snprintf(first, sizeof(first), "%s: %s", slash ? slash + 1 : copy, role) + 1;
-	free(copy);
+	len = (size_t)snprintf(first, sizeof(first), "%s: %s", title.name, role) + 1;
 	if (len > sizeof(first) || len > title.size)
 		return;
 	rest = title.size - title.program;

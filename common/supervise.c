@@ -52,6 +52,11 @@ void supervise_set_filtered(Supervisor *sv)
 	sv->filtered = true;
 }
 
+bool supervise_is_filtered(const Supervisor *sv)
+{
+	return sv->filtered;
+}
+
 void supervise_pidfd_name(char *out, size_t size, const char *worker)
 {
 	(void)snprintf(out, size, "%s.pidfd", worker);

@@ -90,6 +90,8 @@ void supervise_set_survive_keeper(Supervisor *sv, bool survive);
 
 /** This process has loaded a seccomp filter that kills on prctl, ptrace or pidfd_open: do without, here and in every process cloned from here. */
 void supervise_set_filtered(Supervisor *sv);
+/** This process inherited such a filter: its keeper was cloned from a worker that had loaded one. */
+bool supervise_is_filtered(const Supervisor *sv);
 
 /** Run the keeper's life in this process. @return the status given to supervise_finish()/keeper_quit, or -errno. */
 int supervise_keeper_run(Supervisor *sv);

@@ -131,6 +131,9 @@ static int confine(const Helper *helper)
 {
 	int r;
 
+	/* The keeper was cloned from a worker: what follows is inherited, and loading it again would need what it forbids. */
+	if (supervise_is_filtered(helper->sv))
+		return 0;
 	if (!helper->options->enable_sandbox) {
 		r = sandbox_drop_capabilities(true);
 		if (r < 0) {
