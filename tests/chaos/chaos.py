@@ -81,11 +81,11 @@ class Killer:
 		dice = rng.random()
 		number = signal.SIGSTOP if n == 1 and dice < HANGS else \
 			signal.SIGSEGV if n == 1 and dice < HANGS + CRASHES else signal.SIGKILL
-		if number == signal.SIGSTOP and victims[0] == target.keeper:
+		roles = '+'.join(sorted(rig.role(target, p) for p in victims))
+		if number == signal.SIGSTOP and 'keeper' in roles:
 			number = signal.SIGKILL		# nobody watches whether the keeper hangs
-		roles = '+'.join(sorted(rig.role(target, p) for p in victims)) if hasattr(rig, 'role') else '%d process' % n
 		# the last look: whoever is to survive must still be there
-		if not any(world.lives(p) for p in rest):
+		if not any(world.works(p) for p in rest):
 			return 0
 		done = sum(world.kill(p, number) for p in victims)
 		if done:

@@ -457,6 +457,19 @@ class Rig:
 	def stop(self):
 		self.stopping = True
 
+	@staticmethod
+	def role(target, pid):
+		"""Which process of ours it is, as the state file says."""
+		try:
+			with open('/run/tandem/conmon-%s.state' % target.state_id) as f:
+				for line in f:
+					key, _, value = line.strip().partition('=')
+					if key.endswith('_PID') and value == str(pid) and key != 'PAYLOAD_PID':
+						return key[:-4].lower()
+		except OSError:
+			pass
+		return 'keeper' if pid == target.keeper else 'conmon'
+
 	def groups(self):
 		"""Lists of processes that may be killed, but never all of a list."""
 		found = {}

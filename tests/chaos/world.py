@@ -103,6 +103,12 @@ def lives(pid):
 	return st is not None and st[0] not in 'ZX'
 
 
+def works(pid):
+	"""Neither dead nor stopped."""
+	st = stat_of(pid)
+	return st is not None and st[0] not in 'ZXTt'
+
+
 def running(exe):
 	"""pid → stat of the living processes of the program @exe."""
 	found = {}
