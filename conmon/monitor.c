@@ -208,6 +208,7 @@ static size_t stream_read(Monitor *m, unsigned number)
 	if (room == 0 && !m->st->released) {
 		failure_text_make(m);	/* what would be quoted is here; no need to hold back more */
 		m->st->released = 1;
+		m->again = true;
 		return 0;
 	}
 	if (room < READ_MIN) {
@@ -423,8 +424,10 @@ static void look_at_requests(Monitor *m)
 {
 	const ConmonShared *shared = m->conmon->shared;
 
-	if (shared->payload_pid && !m->st->released)
+	if (shared->payload_pid && !m->st->released) {
 		m->st->released = 1;
+		m->again = true;	/* what was held back goes out */
+	}
 	if (shared->failure_wanted)
 		serve_failure(m);
 	if (shared->drain_wanted)
