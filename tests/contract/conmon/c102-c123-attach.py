@@ -162,7 +162,7 @@ def _(t):
 		r.end()
 
 
-@test('C-112', 'all connections that are pending are accepted before later output is read', ours='2.1.6 accepts one a turn')
+@test('C-112', 'all connections that are pending are accepted before later output is read', race='2.1.6 accepts one a turn')
 def _(t):
 	for _n in range(6):
 		b = t.bundle('echo first')

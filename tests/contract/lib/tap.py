@@ -10,6 +10,7 @@ A test names the clauses of the contract that it proves and a sentence that is t
 `ours='reason'` declares a clause on which the reference program is known to differ (a D clause, or an addition).
 Such a test is run against the reference as well and has to fail there: it then prints
 `ok ... # expected failure in REFERENCE`, and `not ok` if the reference passes. A test that fails nowhere proves nothing.
+`race='reason'` declares a clause on which the reference sometimes differs: both outcomes are good there, and printed.
 """
 import os
 import signal
@@ -33,23 +34,24 @@ class Deadline(BaseException):
 
 
 class Test:
-	def __init__(self, clauses, title, run, ours, modes, deadline):
+	def __init__(self, clauses, title, run, ours, race, modes, deadline):
 		self.clauses, self.title, self.run = clauses, title, run
-		self.ours, self.modes, self.deadline = ours, modes, deadline
+		self.ours, self.race, self.modes, self.deadline = ours, race, modes, deadline
 
 
 _tests = []
 
 
-def test(clauses, title, *, ours=None, modes=None, deadline=DEADLINE_S):
+def test(clauses, title, *, ours=None, race=None, modes=None, deadline=DEADLINE_S):
 	"""Register the decorated function as a test of @clauses (separated by blanks).
 
 	@ours      why the reference fails this, or None where the clause holds for both programs
+	@race      why the reference sometimes fails this
 	@modes     which of the suite's modes it runs in, None for those that are usual
 	@deadline  seconds
 	"""
 	def add(run):
-		_tests.append(Test(clauses, title, run, ours, modes, deadline))
+		_tests.append(Test(clauses, title, run, ours, race, modes, deadline))
 		return run
 	return add
 
