@@ -78,7 +78,8 @@ ask_until()
 	[ "$(cat "$WORK/asked")" -ge 50 ]
 	wait_for peer_ask udp 192.0.2.1 18202 datagram
 	eq "$(helper_keeper)" "$keeper" "the started pid"
-	eq "$(wc -l <"/proc/$keeper/mountinfo")" "$mounts_before" "mounts of the helper"
+	# Mounts of the engine may come to an end in its view meanwhile; it must not gather any.
+	[ "$(wc -l <"/proc/$keeper/mountinfo")" -le "$mounts_before" ]
 	fds_same() { [ "$(fds "$keeper")" = "$fds_before" ]; }
 	wait_for fds_same || diff <(echo "$fds_before") <(fds "$keeper") >&2
 	pod rm -f -t 0 k1
