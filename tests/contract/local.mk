@@ -18,8 +18,10 @@ NETWORK_CONTRACT_TESTS = \
 	tests/contract/network/n186-n199-confinement.py \
 	tests/contract/network/n200-n202-other-targets.py \
 	tests/contract/network/n203-n205-output.py \
-	tests/contract/network/n249-n264-leaks-and-spins.py
+	tests/contract/network/n249-n264-leaks-and-spins.py \
+	tests/contract/network/clients/buildah.py \
+	tests/contract/network/clients/rootlesskit.py
 TESTS += $(NETWORK_CONTRACT_TESTS)
 EXTRA_DIST += $(NETWORK_CONTRACT_TESTS) \
 	tests/contract/run-network tests/contract/network/untested.txt \
-	tests/contract/lib/frames.py tests/contract/lib/helperlab.py tests/contract/lib/netlab.py tests/contract/lib/tap.py
+	tests/contract/lib/engineuser.py tests/contract/lib/frames.py tests/contract/lib/helperlab.py tests/contract/lib/netlab.py tests/contract/lib/tap.py

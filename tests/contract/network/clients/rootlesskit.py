@@ -3,47 +3,29 @@
 """N-234 to N-240: the real RootlessKit as the helper's caller, with its slirp4netns network and port drivers."""
 import os
 import shutil
-import signal
 import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', '..', 'lib'))
+import engineuser
 import helperlab
 import netlab
 import tap
-from helperlab import connect_error, free_port, read_all
-from netlab import HOST, HOST4, OUTSIDE, OUTSIDE4, USER, Netns, run
+from helperlab import connect_error, free_port
+from netlab import HOST, HOST4, OUTSIDE, OUTSIDE4, Netns, run
 from tap import test
-
-RANGE = 'netlab:600000:65536\n'
-
-
-def account():
-	"""The ordinary user as RootlessKit wants it: with a name, a home, a runtime directory and subordinate ids."""
-	for path, line in (('/etc/passwd', 'netlab:x:%d:%d::%s:/bin/sh\n' % (USER, USER, netlab.WORK)),
-			   ('/etc/group', 'netlab:x:%d:\n' % USER), ('/etc/subuid', RANGE), ('/etc/subgid', RANGE)):
-		text = open(path).read() if os.path.exists(path) else ''
-		if line not in text:
-			with open(path, 'a') as f:
-				f.write(line)
-
 
 class Kit:
 	"""A running RootlessKit whose child waits."""
 
 	def __init__(self, t, *options, name='kit'):
-		account()
-		runtime = t.path('xdg')
-		if not os.path.isdir(runtime):
-			os.mkdir(runtime, 0o700)
-			os.chown(runtime, USER, USER)
+		env = engineuser.account(t)
 		self.state = t.path(name)
 		shutil.rmtree(self.state, ignore_errors=True)
 		self.log = open(t.path(name + '.log'), 'wb')
 		self.process = subprocess.Popen(['rootlesskit', '--debug', '--net=slirp4netns', '--copy-up=/etc',
 			'--slirp4netns-binary=' + helperlab.PROGRAM, '--state-dir=' + self.state] + list(options) +
-			['sh', '-c', 'echo up; exec cat >/dev/null'], user=USER, group=USER, extra_groups=[], cwd='/',
-			env={'PATH': os.environ['PATH'], 'XDG_RUNTIME_DIR': runtime, 'HOME': netlab.WORK, 'USER': 'netlab'},
+			['sh', '-c', 'echo up; exec cat >/dev/null'], cwd='/', env=env, **engineuser.as_user(),
 			stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log)
 		t.own(self)
 		if self.process.stdout.readline() != b'up\n':
@@ -63,7 +45,7 @@ class Kit:
 		raise tap.Failure('no helper among the children of RootlessKit')
 
 	def ctl(self, *words):
-		return run('rootlessctl', '--socket=' + self.state + '/api.sock', *words, user=USER, group=USER, extra_groups=[])
+		return run('rootlessctl', '--socket=' + self.state + '/api.sock', *words, **engineuser.as_user())
 
 	def close(self):
 		if self.process.poll() is None:
