@@ -3,6 +3,7 @@
 #include "common/confine.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <seccomp.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -124,6 +125,7 @@ int confine_seccomp_deny(const char *const *deny, unsigned *ret_skipped)
 	if (r == 0)
 		r = seccomp_load(filter); /* sets no_new_privs */
 	seccomp_release(filter);
+	(void)malloc_trim(0); /* building a filter takes more than all the rest of a small daemon */
 	if (r == 0 && ret_skipped)
 		*ret_skipped = skipped;
 	return r;

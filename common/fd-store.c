@@ -28,6 +28,8 @@ typedef struct {
 } Slot;
 
 struct FdStore {
+	_Atomic unsigned
+		high; /* slots from here on have never been used: not looked at, so their pages cost nothing */
 	Slot slots[FD_STORE_MAX];
 };
 
@@ -46,7 +48,7 @@ static bool name_is_valid(const char *name)
 
 static Slot *find(const FdStore *store, const char *name)
 {
-	for (size_t i = 0; i < FD_STORE_MAX; i++) {
+	for (size_t i = 0; i < atomic_load(&store->high); i++) {
 		const Slot *slot = &store->slots[i];
 
 		if (atomic_load(&slot->state) == SLOT_USED && strcmp(slot->name, name) == 0)
@@ -66,8 +68,12 @@ static Slot *claim_slot(FdStore *store)
 		if (state == SLOT_USED ||
 			(state > 0 && (state == self || kill(state, 0) == 0 || errno != ESRCH)))
 			continue;
-		if (atomic_compare_exchange_strong(&slot->state, &state, self))
-			return slot;
+		if (!atomic_compare_exchange_strong(&slot->state, &state, self))
+			continue;
+		for (unsigned high = atomic_load(&store->high); high < i + 1;)
+			if (atomic_compare_exchange_weak(&store->high, &high, (unsigned)i + 1))
+				break;
+		return slot;
 	}
 	return NULL;
 }
@@ -133,7 +139,7 @@ void fd_store_close(FdStore *store, const char *name)
 
 bool fd_store_has_fd(const FdStore *store, int fd)
 {
-	for (size_t i = 0; i < FD_STORE_MAX; i++)
+	for (size_t i = 0; i < atomic_load(&store->high); i++)
 		if (atomic_load(&store->slots[i].state) == SLOT_USED &&
 			atomic_load(&store->slots[i].fd) == fd)
 			return true;
@@ -142,7 +148,7 @@ bool fd_store_has_fd(const FdStore *store, int fd)
 
 bool fd_store_next(const FdStore *store, size_t *iter, const char **ret_name, int *ret_fd)
 {
-	while (*iter < FD_STORE_MAX) {
+	while (*iter < atomic_load(&store->high)) {
 		const Slot *slot = &store->slots[(*iter)++];
 
 		if (atomic_load(&slot->state) != SLOT_USED)

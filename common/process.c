@@ -3,6 +3,7 @@
 #include "common/process.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdint.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -138,4 +140,50 @@ void process_set_title(const char *role)
 	memcpy(title.area, first, len);
 	title.area[title.size - 1] = '\0';
 	title.program = len;
+}
+
+#define STACK_TRIM_MAX 262144 /* how far down a busy start may have reached */
+
+/* The kernel maps the stack only as far as it was used; what lies further down fails with ENOMEM page by page. */
+__attribute__((noinline)) void process_trim_stack(void)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+	uintptr_t end = (here - 512) & ~(page - 1); /* below this function's own frame and what it calls */
+
+	for (uintptr_t at = end - page; end - at <= STACK_TRIM_MAX; at -= page)
+		if (madvise((void *)at, page, MADV_DONTNEED) < 0)
+			break;
+}
+
+#define SEAL_CHUNK_MAX 32768
+#define SEAL_CHUNKS_MAX 8192 /* a start does not leave more holes than that */
+
+/* Holes are allocated and never freed: a few kilobytes of address space, in pages that stay shared. */
+static void seal_heap(void)
+{
+#ifndef __SANITIZE_ADDRESS__
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	uintptr_t top = ((uintptr_t)sbrk(0) & ~(page - 1)) -
+			page; /* malloc_trim() has left the rest page at the most */
+	int left = SEAL_CHUNKS_MAX;
+
+	for (size_t size = SEAL_CHUNK_MAX; size >= 32; size /= 2)
+		while (left-- > 0) {
+			void *hole = malloc(size);
+
+			if (!hole || (uintptr_t)hole < top)
+				continue;
+			free(hole);
+			break;
+		}
+#endif
+}
+
+void process_settle_memory(void)
+{
+	(void)malloc_trim(0);
+	seal_heap();
+	(void)malloc_trim(0);
+	process_trim_stack();
 }

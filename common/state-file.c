@@ -83,7 +83,8 @@ void state_file_fds(const StateFile *file, int *ret_dir_fd, int *ret_fd)
 	*ret_fd = file ? file->fd : -1;
 }
 
-static void __attribute__((format(printf, 3, 0))) format_into(char *out, size_t size, const char *format, va_list args)
+static void __attribute__((format(printf, 3, 0)))
+format_into(char *out, size_t size, const char *format, va_list args)
 {
 	(void)vsnprintf(out, size, format, args);
 	for (; *out; out++)

@@ -323,6 +323,10 @@ static void on_health_timer(void *data)
 		}
 	}
 	event_timer_set(sv->health_timer, SUPERVISE_HEARTBEAT_MS);
+	if (!sv->trimmed) {
+		sv->trimmed = true;
+		process_trim_stack();
+	}
 }
 
 /* --- the keeper's life --- */
@@ -417,7 +421,8 @@ int supervise_keeper_run(Supervisor *sv)
 	int r;
 
 	sv->self = -1;
-	sv->quitting = false;
+	sv->quitting = sv->trimmed = false;
+	process_settle_memory(); /* what the options took is not to be copied by every worker */
 	sv->loop = event_loop_new(sv->store, "keeper");
 	if (!sv->loop)
 		return -errno;

@@ -48,6 +48,7 @@ struct Supervisor {
 	SuperviseShared *shared;
 	FdStore *store;
 	sigset_t original_mask;
+	bool trimmed; /* the memory of the start was given back */
 	int self; /* index of the worker that this process is; -1: keeper or neither */
 	bool filtered; /* a seccomp filter forbids prctl, ptrace and pidfd_open here and in children */
 	/* keeper process */
@@ -59,7 +60,7 @@ struct Supervisor {
 	EventLoop *worker_loop;
 	EventSource *keeper_watch;
 	EventTimer *heartbeat_timer, *keeper_timer;
-	unsigned watched_keeper;	/* its number in SuperviseShared.keepers */
+	unsigned watched_keeper; /* its number in SuperviseShared.keepers */
 	bool tracing;
 };
 

@@ -76,7 +76,7 @@ _Noreturn void supervise_become_worker(Supervisor *sv, unsigned index, unsigned 
 	sv->loop = sv->worker_loop = NULL;
 	sv->keeper_watch = NULL;
 	sv->heartbeat_timer = sv->keeper_timer = NULL;
-	sv->tracing = false;
+	sv->tracing = sv->trimmed = false;
 	bind_to_keeper(sv);
 	(void)sigprocmask(SIG_SETMASK, &sv->original_mask, NULL);
 	process_set_title(spec->name);
@@ -93,6 +93,12 @@ static void on_heartbeat(void *data)
 {
 	Supervisor *sv = data;
 
+	if (!sv->trimmed &&
+		atomic_load(&sv->shared->workers[sv->self].heartbeat_ms) >
+			atomic_load(&sv->shared->workers[sv->self].started_ms) + SUPERVISE_HEARTBEAT_MS / 2) {
+		sv->trimmed = true;
+		process_trim_stack();
+	}
 	supervise_heartbeat(sv);
 	event_timer_set(sv->heartbeat_timer, SUPERVISE_HEARTBEAT_MS);
 	/*
