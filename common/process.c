@@ -104,20 +104,40 @@ static struct {
 	char name[32]; /* last part of argv[0] */
 } title;
 
+/* The title is written over the arguments; whoever parses them from here on keeps pointers into copies. */
+static bool copy_arguments(int argc, char **argv)
+{
+	char **copies = calloc((size_t)argc, sizeof(*copies));
+	bool complete = copies != NULL;
+
+	for (int i = 0; complete && i < argc; i++)
+		complete = (copies[i] = strdup(argv[i])) != NULL;
+	for (int i = 0; copies && i < argc; i++) {
+		if (complete)
+			argv[i] = copies[i]; /* for the life of the process */
+		else
+			free(copies[i]);
+	}
+	free(copies);
+	return complete;
+}
+
 void process_title_init(int argc, char **argv, char **envp)
 {
-	char *end;
+	char *area, *end;
 
 	if (argc < 1)
 		return;
-	end = argv[0];
+	area = end = argv[0];
 	for (int i = 0; i < argc; i++) {
 		if (argv[i] != end)
 			return; /* not one block: leave it alone */
 		end = argv[i] + strlen(argv[i]) + 1;
 	}
-	title.area = argv[0];
-	title.size = (size_t)(end - argv[0]);
+	if (!copy_arguments(argc, argv))
+		return;
+	title.area = area;
+	title.size = (size_t)(end - area);
 	title.program = strlen(argv[0]) + 1;
 	end = strrchr(argv[0], '/');
 	(void)snprintf(title.name, sizeof(title.name), "%s", end ? end + 1 : argv[0]);

@@ -33,7 +33,10 @@ int process_pidfd_exit_status(int pidfd, int *ret_status);
 /** Words for a siginfo code and status: "killed by SIGKILL", "exit status 3", "unknown cause". Points to a static buffer. */
 const char *process_cause(int code, int status);
 
-/** Remember argv/environ areas for process_set_title(); call first thing in main(). */
+/**
+ * Remember the argv area for process_set_title(), and put copies of the strings into @p argv; call first thing in main(), before
+ * anything keeps a pointer to an argument.
+ */
 void process_title_init(int argc, char **argv, char **envp);
 /**
  * Show "<program>: <role> <original arguments…>" in ps. The area stays as large as it was, what does not fit is cut; the environment
