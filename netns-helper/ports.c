@@ -285,6 +285,16 @@ static int add_all(Ports *ports, const PortRequest *request, uint32_t id, uint16
 	return 0;
 }
 
+/* Asked before the first socket of a long range is made, and not after thousands. */
+static bool has_room(const Ports *ports, const PortRequest *request)
+{
+	size_t wanted = (size_t)request->count * ((request->v4 ? 1 : 0) + (request->v6 ? 1 : 0)), used = 0;
+
+	for (size_t i = 0; shared_state_next_forward(ports->shared, &i);)
+		used++;
+	return wanted <= FORWARDS_MAX - used;
+}
+
 int ports_add(Ports *ports, const PortRequest *request, uint32_t *ret_id, uint16_t *ret_host_port)
 {
 	uint32_t id = atomic_load(&ports->shared->next_id) + 1;
@@ -293,6 +303,8 @@ int ports_add(Ports *ports, const PortRequest *request, uint32_t *ret_id, uint16
 
 	if (request->v6 && !ports->helper->options->enable_ipv6)
 		return -EAFNOSUPPORT;
+	if (!has_room(ports, request))
+		return -ENOBUFS;
 	while (tries-- > 0) {
 		r = add_all(ports, request, id, ret_host_port);
 		if (r == 0) {
