@@ -87,7 +87,7 @@ class Helper:
 	def wait_ready(self):
 		seen = self.read_ready()
 		if seen != b'1':
-			raise tap.Failure('not ready, read %r: %s' % (seen, (self.out() + self.err())[-800:]))
+			raise tap.Failure('not ready, read %r: %s' % (seen, (self.out() + self.err())[-300:]))
 		return self
 
 	def is_alive(self):
@@ -251,7 +251,7 @@ class Lab:
 		lines = []
 		for h in self.helpers:
 			lines.append('$ %s (status %s)' % (' '.join(h.argv), h.status))
-			lines += ['out| ' + l for l in h.out().splitlines()[-12:]]
+			lines += ['out| ' + l for l in h.out().splitlines()[-2:]]
 			lines += ['err| ' + l for l in h.err().splitlines()[-12:]]
 		return '\n'.join(lines)
 

@@ -84,7 +84,7 @@ def _(t):
 		tap.same((data, peer[0]), (b'query', OUTSIDE6), 'datagram and source')
 		u.sendto(b'answer', peer)
 		data, peer = c.recvfrom(100)
-		tap.same((data, peer[:2]), (b'answer', (HOST6, port)), 'answer and source')
+		tap.same((data, peer[1]), (b'answer', port), 'answer and source port')
 
 
 @test('N-174', 'dual-stack: one id for both families, removed together', ours=MORE)
