@@ -1,0 +1,804 @@
+/*
+ * Theory of operation. Both sockets of a flow are in an epoll set of their own, edge-triggered, from the first to the last moment; it is
+ * nested in the worker's loop. An event only marks a side as readable or writable; pump_half() then alternates between
+ * splice(source → pipe) and splice(pipe → destination) until one of them would block. A pipe is borrowed for the time that bytes are in it:
+ * ten thousand idle connections need none. A direction whose destination is full keeps its pipe, and with it at most one pipe of
+ * bytes; the rest waits in the source's socket, whose window closes: back-pressure is TCP's own.
+ *
+ * What one end does, the other sees: end of stream as end of stream (the other direction goes on), reset as reset, after the
+ * bytes that came before it. Urgent bytes are sent as urgent bytes.
+ */
+#include "config.h"
+
+#include "netns-helper/splice-flow.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "common/fd-util.h"
+
+#define EVENTS_MAX 64			/* taken from the inner set at once */
+#define PUMP_BUDGET (2 << 20)		/* bytes of one direction before the others have their turn */
+#define PIPE_SIZE (256 << 10)		/* bytes; where the user's limit forbids it the pipe stays as it is */
+#define SPLICE_MAX (1 << 20)		/* bytes asked for in one splice; the pipe is what limits it */
+#define RESET_TRIES 100			/* how often a reset waits for the other end to take what came before it */
+#define RESET_STEP_MS 10
+#define HALF_CLOSED_IDLE_S 120		/* a guest that has ended its stream is asked whether it is still there (N-261) */
+#define HALF_CLOSED_STEP_S 15
+#define HALF_CLOSED_PROBES 4
+#define NO_FLOW UINT32_MAX
+
+/* What this process knows about a flow; a successor finds it out again. */
+typedef struct {
+	bool readable[2], writable[2], urgent[2], watched[2];
+	bool queued;		/* in the ready list */
+	bool dry;		/* nothing more will come from the side that was reset */
+	uint8_t reset_tries;	/* not 0: in the reset list */
+	uint32_t in_pipe[2];	/* bytes, by source side */
+	uint32_t next;		/* in the ready, waiting or reset list */
+} Local;
+
+struct SpliceFlows {
+	SpliceTable *table;
+	EventLoop *loop;
+	EventSource *source;
+	EventTimer *again;	/* flows whose budget was used up */
+	EventTimer *resets;	/* flows that wait before a reset */
+	SpliceConnectedFn connected;
+	void *data;
+	int epoll_fd;
+	unsigned count;
+	uint32_t ready_head, ready_tail;
+	uint32_t reset_head;
+	uint32_t n_free_flows, n_free_pipes;
+	bool pipe_shortage;	/* some direction found none */
+	Local local[SPLICE_FLOWS_MAX];
+	uint32_t free_flows[SPLICE_FLOWS_MAX]; /* stacks of indices */
+	uint32_t free_pipes[SPLICE_PIPES_MAX];
+};
+
+static uint32_t index_of(const SpliceFlows *flows, const SpliceFlow *flow)
+{
+	return (uint32_t)(flow - flows->table->flows);
+}
+
+static int pipe_read_fd(const SpliceFlows *flows, uint32_t pipe)
+{
+	return flows->table->pipes[pipe - 1].read_fd - 1;
+}
+
+static int pipe_write_fd(const SpliceFlows *flows, uint32_t pipe)
+{
+	return flows->table->pipes[pipe - 1].write_fd - 1;
+}
+
+/* --- pipes --- */
+
+static uint32_t pipe_new(SpliceFlows *flows)
+{
+	SpliceTable *t = flows->table;
+	uint32_t i = t->pipes_top;
+	int fds[2];
+
+	if (i >= SPLICE_PIPES_MAX || pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
+		return 0;
+	t->pipes[i].read_fd = fds[0] + 1;
+	t->pipes[i].write_fd = fds[1] + 1;
+	t->pipes_top = i + 1;
+	splice_table_saw_fd(t, fds[1]);
+	(void)fcntl(fds[1], F_SETPIPE_SZ, PIPE_SIZE); /* smaller works too */
+	return i + 1;
+}
+
+static bool borrow_pipe(SpliceFlows *flows, SpliceHalf *half)
+{
+	uint32_t pipe = flows->n_free_pipes > 0 ? flows->free_pipes[--flows->n_free_pipes] : pipe_new(flows);
+
+	if (pipe == 0) {
+		flows->pipe_shortage = true;
+		return false;
+	}
+	half->pipe = pipe;
+	return true;
+}
+
+static void return_pipe(SpliceFlows *flows, SpliceHalf *half)
+{
+	if (half->pipe == 0)
+		return;
+	flows->free_pipes[flows->n_free_pipes++] = half->pipe;
+	half->pipe = 0;
+}
+
+static void empty_pipe(const SpliceFlows *flows, uint32_t pipe)
+{
+	char scrap[65536];
+
+	while (read(pipe_read_fd(flows, pipe), scrap, sizeof(scrap)) > 0)
+		;
+}
+
+/* --- ready list --- */
+
+static void queue_ready(SpliceFlows *flows, uint32_t i)
+{
+	Local *l = &flows->local[i];
+
+	if (l->queued || l->reset_tries)
+		return;
+	l->queued = true;
+	l->next = NO_FLOW;
+	if (flows->ready_head == NO_FLOW)
+		flows->ready_head = i;
+	else
+		flows->local[flows->ready_tail].next = i;
+	flows->ready_tail = i;
+}
+
+static void unlink_from(SpliceFlows *flows, uint32_t *head, uint32_t *tail, uint32_t i)
+{
+	uint32_t before = NO_FLOW;
+
+	for (uint32_t j = *head; j != NO_FLOW; before = j, j = flows->local[j].next) {
+		if (j != i)
+			continue;
+		if (before == NO_FLOW)
+			*head = flows->local[i].next;
+		else
+			flows->local[before].next = flows->local[i].next;
+		if (tail && *tail == i)
+			*tail = before;
+		return;
+	}
+}
+
+/* --- life of an entry --- */
+
+SpliceFlow *splice_flows_take(SpliceFlows *flows)
+{
+	SpliceFlow *f;
+	uint32_t i;
+
+	if (flows->n_free_flows > 0) {
+		i = flows->free_flows[--flows->n_free_flows];
+	} else {
+		if (flows->table->flows_top >= SPLICE_FLOWS_MAX)
+			return NULL;
+		i = flows->table->flows_top;
+		flows->table->flows_top = i + 1;
+	}
+	f = &flows->table->flows[i];
+	memset(f, 0, sizeof(*f));
+	f->fd[SPLICE_GUEST] = f->fd[SPLICE_HOST] = -1;
+	memset(&flows->local[i], 0, sizeof(flows->local[i]));
+	flows->count++;
+	return f;
+}
+
+void splice_flows_put_back(SpliceFlows *flows, SpliceFlow *flow)
+{
+	flows->free_flows[flows->n_free_flows++] = index_of(flows, flow);
+	flows->count--;
+}
+
+void splice_flows_set_phase(SpliceFlow *flow, SplicePhase phase)
+{
+	flow->since_ms = event_now_ms();
+	atomic_store_explicit(&flow->phase, phase, memory_order_release);
+}
+
+void splice_reset_close(int fd)
+{
+	const struct linger now = { .l_onoff = 1 };
+
+	if (fd < 0)
+		return;
+	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+	fd_close(fd);
+}
+
+static void close_side(SpliceFlow *flow, int side, bool reset)
+{
+	if (reset)
+		splice_reset_close(flow->fd[side]);
+	else
+		fd_close(flow->fd[side]);
+	flow->fd[side] = -1;
+}
+
+void splice_flows_end(SpliceFlows *flows, SpliceFlow *flow, bool reset)
+{
+	uint32_t i = index_of(flows, flow);
+	Local *l = &flows->local[i];
+
+	if (l->queued)
+		unlink_from(flows, &flows->ready_head, &flows->ready_tail, i);
+	if (l->reset_tries)
+		unlink_from(flows, &flows->reset_head, NULL, i);
+	splice_flows_set_phase(flow, SPLICE_ENDING);
+	for (int side = 0; side < 2; side++) {
+		SpliceHalf *half = &flow->half[side];
+
+		if (half->pipe && l->in_pipe[side])
+			empty_pipe(flows, half->pipe);
+		return_pipe(flows, half);
+	}
+	close_side(flow, SPLICE_GUEST, reset);
+	close_side(flow, SPLICE_HOST, reset);
+	splice_flows_set_phase(flow, SPLICE_FREE);
+	memset(l, 0, sizeof(*l));
+	splice_flows_put_back(flows, flow);
+}
+
+static int watch(SpliceFlows *flows, SpliceFlow *flow, int side)
+{
+	uint32_t i = index_of(flows, flow);
+	struct epoll_event ev = {
+		.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLET,
+		.data.u64 = (uint64_t)i << 1 | (unsigned)side,
+	};
+
+	if (flows->local[i].watched[side])
+		return 0;
+	if (epoll_ctl(flows->epoll_fd, EPOLL_CTL_ADD, flow->fd[side], &ev) < 0)
+		return -errno;
+	flows->local[i].watched[side] = true;
+	return 0;
+}
+
+int splice_flows_watch_connect(SpliceFlows *flows, SpliceFlow *flow, int side)
+{
+	return watch(flows, flow, side);
+}
+
+/* --- resets --- */
+
+static bool has_taken_everything(int fd)
+{
+	int unsent = 0;
+
+	return ioctl(fd, SIOCOUTQ, &unsent) < 0 || unsent == 0;
+}
+
+static void begin_reset(SpliceFlows *flows, SpliceFlow *flow)
+{
+	Local *l = &flows->local[index_of(flows, flow)];
+
+	if (l->reset_tries)
+		return;
+	if (l->queued) { /* both lists use the same link */
+		unlink_from(flows, &flows->ready_head, &flows->ready_tail, index_of(flows, flow));
+		l->queued = false;
+	}
+	l->reset_tries = RESET_TRIES;
+	l->next = flows->reset_head;
+	flows->reset_head = index_of(flows, flow);
+	if (!event_timer_is_armed(flows->resets))
+		event_timer_set(flows->resets, RESET_STEP_MS);
+}
+
+/* The side that was reset. */
+static int reset_source(const SpliceFlow *flow)
+{
+	return flow->half[SPLICE_GUEST].flags & SPLICE_HALF_RESET ? SPLICE_GUEST : SPLICE_HOST;
+}
+
+static bool is_ready_for_reset(const SpliceFlows *flows, const SpliceFlow *flow)
+{
+	const Local *l = &flows->local[index_of(flows, flow)];
+	int source = reset_source(flow);
+
+	return l->dry && l->in_pipe[source] == 0 && has_taken_everything(flow->fd[!source]);
+}
+
+static void on_reset_timer(void *data)
+{
+	SpliceFlows *flows = data;
+	uint32_t next;
+
+	for (uint32_t i = flows->reset_head; i != NO_FLOW; i = next) {
+		SpliceFlow *f = &flows->table->flows[i];
+		Local *l = &flows->local[i];
+
+		next = l->next;
+		if (l->reset_tries > 1 && !is_ready_for_reset(flows, f)) {
+			l->reset_tries--;
+			continue;
+		}
+		splice_flows_end(flows, f, true);
+	}
+	if (flows->reset_head != NO_FLOW)
+		event_timer_set(flows->resets, RESET_STEP_MS);
+}
+
+/* --- urgent data --- */
+
+static uint64_t bytes_given_to(int fd)
+{
+	struct tcp_info info;
+	socklen_t size = sizeof(info);
+	int unsent = 0;
+
+	memset(&info, 0, sizeof(info));
+	(void)getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size);
+	(void)ioctl(fd, SIOCOUTQ, &unsent);
+	return info.tcpi_bytes_acked + (uint64_t)unsent;
+}
+
+/*
+ * splice(2) stops in front of an urgent byte. Pass it on as one, then take it out of the source's stream. The steps are in the
+ * table: after a kill the destination's byte count tells whether it had been sent.
+ *
+ * @return whether the stream goes on behind it; false: no urgent byte here, or the destination is full
+ */
+static bool pass_urgent(SpliceFlows *flows, SpliceFlow *flow, int side)
+{
+	SpliceHalf *half = &flow->half[side];
+	int source = flow->fd[side], dest = flow->fd[!side], at_mark = 0;
+	const int on = 1;
+	char byte;
+
+	(void)setsockopt(source, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+	if (ioctl(source, SIOCATMARK, &at_mark) < 0 || !at_mark || recv(source, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 1) {
+		half->urgent = SPLICE_URGENT_NONE;
+		return false;
+	}
+	if (half->urgent == SPLICE_URGENT_SENDING && bytes_given_to(dest) != half->urgent_base)
+		half->urgent = SPLICE_URGENT_SENT;
+	if (half->urgent != SPLICE_URGENT_SENT) {
+		half->urgent_base = bytes_given_to(dest);
+		half->urgent = SPLICE_URGENT_SENDING;
+		if (send(dest, &byte, 1, MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL) != 1) {
+			flows->local[index_of(flows, flow)].writable[!side] = false;
+			return false;
+		}
+		half->urgent = SPLICE_URGENT_SENT;
+	}
+	(void)recv(source, &byte, 1, MSG_DONTWAIT);
+	half->urgent = SPLICE_URGENT_NONE;
+	half->bytes++;
+	return true;
+}
+
+/* --- moving bytes --- */
+
+typedef enum {
+	PUMP_BLOCKED, /* until an event */
+	PUMP_MORE,    /* budget used up */
+	PUMP_GONE,    /* the flow has ended */
+} PumpResult;
+
+/* A guest that has closed for good is forgotten by its kernel, not by ours: ask it (N-261). */
+static void watch_half_closed(int fd)
+{
+	const int on = 1, idle = HALF_CLOSED_IDLE_S, step = HALF_CLOSED_STEP_S, probes = HALF_CLOSED_PROBES;
+
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &step, sizeof(step));
+	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}
+
+static PumpResult end_half(SpliceFlows *flows, SpliceFlow *flow, int side)
+{
+	SpliceHalf *half = &flow->half[side];
+
+	(void)shutdown(flow->fd[!side], SHUT_WR); /* ENOTCONN: gone already, the other half will tell */
+	half->flags |= SPLICE_HALF_DONE;
+	if (flow->half[!side].flags & SPLICE_HALF_DONE) {
+		splice_flows_end(flows, flow, false);
+		return PUMP_GONE;
+	}
+	if (side == SPLICE_GUEST)
+		watch_half_closed(flow->fd[SPLICE_GUEST]);
+	return PUMP_BLOCKED;
+}
+
+static PumpResult on_side_reset(SpliceFlows *flows, SpliceFlow *flow, int side);
+
+static bool is_full_or_busy(int error)
+{
+	return error == EAGAIN || error == EINTR;
+}
+
+/* @return bytes moved out; 0: blocked; < 0: the destination was reset */
+static ssize_t pump_out(SpliceFlows *flows, SpliceFlow *flow, int side)
+{
+	Local *l = &flows->local[index_of(flows, flow)];
+	SpliceHalf *half = &flow->half[side];
+	ssize_t n = splice(pipe_read_fd(flows, half->pipe), NULL, flow->fd[!side], NULL, l->in_pipe[side],
+		SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+
+	if (n < 0 && is_full_or_busy(errno)) {
+		l->writable[!side] = errno == EINTR;
+		return 0;
+	}
+	if (n <= 0)
+		return -1;
+	l->in_pipe[side] -= (uint32_t)n;
+	half->bytes += (uint64_t)n;
+	return n;
+}
+
+/* @return whether there is more to do at once */
+static bool pump_in(SpliceFlows *flows, SpliceFlow *flow, int side, bool *ret_reset)
+{
+	Local *l = &flows->local[index_of(flows, flow)];
+	SpliceHalf *half = &flow->half[side];
+	ssize_t n;
+
+	if (half->pipe == 0 && !borrow_pipe(flows, half))
+		return false;
+	n = splice(flow->fd[side], NULL, pipe_write_fd(flows, half->pipe), NULL, SPLICE_MAX, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	if (n > 0) {
+		l->in_pipe[side] = (uint32_t)n;
+		return true;
+	}
+	if (n == 0) {
+		half->flags |= SPLICE_HALF_EOF;
+		return true;
+	}
+	if (errno == EINTR)
+		return true;
+	if (errno != EAGAIN) {
+		*ret_reset = true;
+		return false;
+	}
+	if (l->urgent[side] && pass_urgent(flows, flow, side))
+		return true;
+	l->readable[side] = false;
+	return false;
+}
+
+static PumpResult pump_half(SpliceFlows *flows, SpliceFlow *flow, int side)
+{
+	Local *l = &flows->local[index_of(flows, flow)];
+	SpliceHalf *half = &flow->half[side];
+	size_t moved = 0;
+	bool reset = false;
+
+	while (moved < PUMP_BUDGET) {
+		if (l->in_pipe[side] > 0) {
+			ssize_t n = l->writable[!side] ? pump_out(flows, flow, side) : 0;
+
+			if (n < 0)
+				return on_side_reset(flows, flow, !side);
+			if (n == 0 && !l->writable[!side])
+				return PUMP_BLOCKED;
+			moved += (size_t)n;
+			continue;
+		}
+		if (half->flags & SPLICE_HALF_EOF) {
+			return_pipe(flows, half);
+			return half->flags & SPLICE_HALF_DONE ? PUMP_BLOCKED : end_half(flows, flow, side);
+		}
+		if (!l->readable[side] || !pump_in(flows, flow, side, &reset)) {
+			return_pipe(flows, half);
+			return reset ? on_side_reset(flows, flow, side) : PUMP_BLOCKED;
+		}
+	}
+	return PUMP_MORE;
+}
+
+/* Before a reset only what had come from the side that was reset still moves. */
+static PumpResult pump_before_reset(SpliceFlows *flows, SpliceFlow *flow)
+{
+	int source = reset_source(flow);
+	Local *l = &flows->local[index_of(flows, flow)];
+	bool reset = false;
+
+	while (!l->dry || l->in_pipe[source] > 0) {
+		if (l->in_pipe[source] > 0) {
+			ssize_t n = l->writable[!source] ? pump_out(flows, flow, source) : 0;
+
+			if (n < 0)
+				break;
+			if (n == 0 && !l->writable[!source])
+				return PUMP_BLOCKED;
+		} else if (!pump_in(flows, flow, source, &reset) || flow->half[source].flags & SPLICE_HALF_EOF) {
+			l->dry = true;
+		}
+	}
+	if (l->dry && !is_ready_for_reset(flows, flow))
+		return PUMP_BLOCKED; /* the timer goes on */
+	splice_flows_end(flows, flow, true);
+	return PUMP_GONE;
+}
+
+/*
+ * The socket of @p side was reset. Its peer gets what had come before, then a reset too. What waits for @p side has nowhere to go.
+ */
+static PumpResult on_side_reset(SpliceFlows *flows, SpliceFlow *flow, int side)
+{
+	flow->half[side].flags |= SPLICE_HALF_RESET;
+	begin_reset(flows, flow);
+	return pump_before_reset(flows, flow);
+}
+
+static void pump(SpliceFlows *flows, SpliceFlow *flow)
+{
+	bool more = false;
+
+	if (flows->local[index_of(flows, flow)].reset_tries) {
+		(void)pump_before_reset(flows, flow);
+		return;
+	}
+	for (int side = 0; side < 2; side++) {
+		PumpResult r = pump_half(flows, flow, side);
+
+		if (r == PUMP_GONE || flows->local[index_of(flows, flow)].reset_tries)
+			return;
+		more |= r == PUMP_MORE;
+	}
+	if (more)
+		queue_ready(flows, index_of(flows, flow));
+}
+
+void splice_flows_open(SpliceFlows *flows, SpliceFlow *flow)
+{
+	Local *l = &flows->local[index_of(flows, flow)];
+
+	splice_flows_set_phase(flow, SPLICE_OPEN);
+	flows->table->total++;
+	if (watch(flows, flow, SPLICE_GUEST) < 0 || watch(flows, flow, SPLICE_HOST) < 0) {
+		splice_flows_end(flows, flow, true);
+		return;
+	}
+	l->readable[0] = l->readable[1] = l->writable[0] = l->writable[1] = true;
+	pump(flows, flow);
+	if (flows->ready_head != NO_FLOW)
+		event_timer_set(flows->again, 0);
+}
+
+/* --- events --- */
+
+static bool is_connected(int fd)
+{
+	struct sockaddr_storage peer;
+	socklen_t size = sizeof(peer);
+
+	return getpeername(fd, (struct sockaddr *)&peer, &size) == 0;
+}
+
+static void on_connect_event(SpliceFlows *flows, SpliceFlow *flow, int side)
+{
+	int error = 0;
+	socklen_t size = sizeof(error);
+
+	if (getsockopt(flow->fd[side], SOL_SOCKET, SO_ERROR, &error, &size) < 0)
+		error = errno;
+	if (error == 0 && !is_connected(flow->fd[side]))
+		return; /* an event of the entry's previous connection */
+	flows->connected(flows->data, flow, error);
+}
+
+static bool is_connecting_side(const SpliceFlow *flow, int side)
+{
+	return (flow->phase == SPLICE_CONNECTING && side == SPLICE_HOST) || (flow->phase == SPLICE_ASKING && side == SPLICE_GUEST);
+}
+
+static void on_flow_event(SpliceFlows *flows, const struct epoll_event *ev)
+{
+	uint32_t i = (uint32_t)(ev->data.u64 >> 1);
+	int side = (int)(ev->data.u64 & 1);
+	SpliceFlow *f = &flows->table->flows[i];
+	Local *l = &flows->local[i];
+
+	if (!l->watched[side])
+		return; /* ended by an earlier event of the same batch */
+	if (is_connecting_side(f, side)) {
+		if (ev->events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+			on_connect_event(flows, f, side);
+		return;
+	}
+	if (ev->events & (EPOLLIN | EPOLLPRI | EPOLLERR | EPOLLHUP))
+		l->readable[side] = true;
+	if (ev->events & EPOLLPRI)
+		l->urgent[side] = true;
+	if (ev->events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+		l->writable[side] = true;
+	if (f->phase == SPLICE_OPEN)
+		pump(flows, f);
+}
+
+static void pump_ready(SpliceFlows *flows)
+{
+	uint32_t last = flows->ready_tail;
+
+	while (flows->ready_head != NO_FLOW) {
+		uint32_t i = flows->ready_head;
+
+		flows->ready_head = flows->local[i].next;
+		flows->local[i].queued = false;
+		pump(flows, &flows->table->flows[i]);
+		if (i == last)
+			break; /* those that queued again have their turn next time */
+	}
+}
+
+static void wake_pipe_waiters(SpliceFlows *flows)
+{
+	if (!flows->pipe_shortage || flows->n_free_pipes == 0)
+		return;
+	flows->pipe_shortage = false;
+	for (uint32_t i = 0; i < flows->table->flows_top && flows->n_free_pipes > 0; i++) {
+		SpliceFlow *f = &flows->table->flows[i];
+		const Local *l = &flows->local[i];
+
+		if (f->phase == SPLICE_OPEN && (l->readable[0] || l->readable[1]))
+			pump(flows, f);
+	}
+}
+
+static void on_events(void *data, uint32_t events)
+{
+	SpliceFlows *flows = data;
+	struct epoll_event batch[EVENTS_MAX];
+	int n;
+
+	(void)events;
+	n = epoll_wait(flows->epoll_fd, batch, EVENTS_MAX, 0);
+	for (int i = 0; i < n; i++)
+		on_flow_event(flows, &batch[i]);
+	pump_ready(flows);
+	wake_pipe_waiters(flows);
+	if (flows->ready_head != NO_FLOW)
+		event_timer_set(flows->again, 0);
+}
+
+static void on_again(void *data)
+{
+	on_events(data, 0);
+}
+
+/* --- taking over --- */
+
+static void adopt_pipes(SpliceFlows *flows)
+{
+	static bool used[SPLICE_PIPES_MAX + 1];
+	SpliceTable *t = flows->table;
+
+	memset(used, 0, sizeof(used));
+	for (uint32_t i = 0; i < t->flows_top; i++) {
+		for (int side = 0; side < 2 && t->flows[i].phase != SPLICE_FREE; side++)
+			used[t->flows[i].half[side].pipe] = true;
+	}
+	/* A kill between the entry of a new pipe and the new top leaves an entry behind the top. */
+	while (t->pipes_top < SPLICE_PIPES_MAX && t->pipes[t->pipes_top].write_fd)
+		t->pipes_top++;
+	for (uint32_t pipe = 1; pipe <= t->pipes_top; pipe++) {
+		if (used[pipe])
+			continue;
+		empty_pipe(flows, pipe);
+		flows->free_pipes[flows->n_free_pipes++] = pipe;
+	}
+}
+
+static void adopt_open(SpliceFlows *flows, SpliceFlow *flow)
+{
+	uint32_t i = index_of(flows, flow);
+	Local *l = &flows->local[i];
+
+	for (int side = 0; side < 2; side++) {
+		SpliceHalf *half = &flow->half[side];
+		int n = 0;
+
+		if (half->pipe && ioctl(pipe_read_fd(flows, half->pipe), FIONREAD, &n) == 0)
+			l->in_pipe[side] = (uint32_t)n;
+		l->urgent[side] = true;
+	}
+	for (int side = 0; side < 2; side++) {
+		l->readable[side] = l->writable[side] = true;
+		if (watch(flows, flow, side) < 0) {
+			splice_flows_end(flows, flow, true);
+			return;
+		}
+	}
+	if ((flow->half[0].flags | flow->half[1].flags) & SPLICE_HALF_RESET)
+		begin_reset(flows, flow);
+	queue_ready(flows, i);
+}
+
+static bool is_tcp_socket(int fd)
+{
+	int protocol = 0;
+	socklen_t size = sizeof(protocol);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 && protocol == IPPROTO_TCP;
+}
+
+/* Its descriptors may be closed, and their numbers given out again: only to something that is no TCP socket, so near to a death. */
+static void adopt_ending(SpliceFlows *flows, SpliceFlow *flow)
+{
+	for (int side = 0; side < 2; side++) {
+		flow->half[side].pipe = 0;
+		if (flow->fd[side] >= 0 && !is_tcp_socket(flow->fd[side]))
+			flow->fd[side] = -1;
+	}
+	splice_flows_end(flows, flow, true);
+}
+
+unsigned splice_flows_adopt(SpliceFlows *flows)
+{
+	SpliceTable *t = flows->table;
+	unsigned open = 0;
+
+	for (uint32_t i = 0; i < t->flows_top; i++) {
+		flows->count += t->flows[i].phase != SPLICE_FREE;
+		if (t->flows[i].phase == SPLICE_ENDING)
+			t->flows[i].half[0].pipe = t->flows[i].half[1].pipe = 0;
+	}
+	adopt_pipes(flows);
+	for (uint32_t i = t->flows_top; i-- > 0;) {
+		SpliceFlow *f = &t->flows[i];
+
+		switch ((SplicePhase)f->phase) {
+		case SPLICE_FREE:
+			flows->free_flows[flows->n_free_flows++] = i;
+			break;
+		case SPLICE_CONNECTING:
+			(void)watch(flows, f, SPLICE_HOST);
+			break;
+		case SPLICE_ASKING:
+			(void)watch(flows, f, SPLICE_GUEST);
+			break;
+		case SPLICE_INJECTED:
+			break;
+		case SPLICE_OPEN:
+			adopt_open(flows, f);
+			open++;
+			break;
+		case SPLICE_ENDING:
+			adopt_ending(flows, f);
+			break;
+		}
+	}
+	event_timer_set(flows->again, 0);
+	return open;
+}
+
+unsigned splice_flows_count(const SpliceFlows *flows)
+{
+	return flows->count;
+}
+
+SpliceFlows *splice_flows_new(SpliceTable *table, FdStore *store, EventLoop *loop, SpliceConnectedFn connected, void *data)
+{
+	SpliceFlows *flows = calloc(1, sizeof(*flows));
+
+	if (!flows)
+		return NULL;
+	flows->table = table;
+	flows->loop = loop;
+	flows->connected = connected;
+	flows->data = data;
+	flows->ready_head = flows->ready_tail = flows->reset_head = NO_FLOW;
+	flows->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (flows->epoll_fd < 0 || (store && fd_store_replace(store, "splice.epoll", flows->epoll_fd) < 0) ||
+		event_loop_add_fd(loop, flows->epoll_fd, EPOLLIN, on_events, flows, &flows->source) < 0) {
+		free(flows);
+		return NULL;
+	}
+	flows->again = event_loop_add_timer(loop, 0, on_again, flows);
+	event_timer_stop(flows->again);
+	flows->resets = event_loop_add_timer(loop, 0, on_reset_timer, flows);
+	event_timer_stop(flows->resets);
+	return flows;
+}
+
+void splice_flows_free(SpliceFlows *flows)
+{
+	if (!flows)
+		return;
+	event_timer_free(flows->again);
+	event_timer_free(flows->resets);
+	event_source_remove(flows->source);
+	free(flows);
+}

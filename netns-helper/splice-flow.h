@@ -1,0 +1,56 @@
+#pragma once
+/*
+ * Moving the bytes of spliced connections. See splice-table.h for what survives.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/event-loop.h"
+#include "common/fd-store.h"
+#include "netns-helper/splice-table.h"
+
+typedef struct SpliceFlows SpliceFlows;
+
+/*
+ * A connect() that was under way has ended: @p error is 0 or a positive errno. Called for flows in CONNECTING (the host's) and ASKING (the
+ * guest's); must move the flow on or end it.
+ */
+typedef void (*SpliceConnectedFn)(void *data, SpliceFlow *flow, int error);
+
+/**
+ * @param table      shared; entries of a predecessor are left alone until splice_flows_adopt()
+ * @param store      for the descriptor of the inner epoll set
+ * @param loop       borrowed, must outlive the object
+ * @param connected  see above
+ * @param data       for @p connected
+ * @return NULL with errno
+ */
+SpliceFlows *splice_flows_new(SpliceTable *table, FdStore *store, EventLoop *loop, SpliceConnectedFn connected, void *data);
+/** Forgets everything but the table; no connection is closed. */
+void splice_flows_free(SpliceFlows *flows);
+
+/**
+ * Go on with what a killed predecessor had: flows in OPEN, CONNECTING and ASKING are watched, those in ENDING closed, pipes that are in
+ * nobody's use emptied. Call once, before the first splice_flows_take().
+ *
+ * @return number of connections that are open
+ */
+unsigned splice_flows_adopt(SpliceFlows *flows);
+
+/** @return a free entry with phase FREE, no descriptors, everything else zero; NULL if there is none. It is taken by setting its phase. */
+SpliceFlow *splice_flows_take(SpliceFlows *flows);
+/** Set the phase, and the time it began. Everything else of the entry must have been written before. */
+void splice_flows_set_phase(SpliceFlow *flow, SplicePhase phase);
+/** Put an entry back that was taken and still is FREE. */
+void splice_flows_put_back(SpliceFlows *flows, SpliceFlow *flow);
+/** Wait for the connect() of one side; the flow is in CONNECTING or ASKING. @return 0 or -errno */
+int splice_flows_watch_connect(SpliceFlows *flows, SpliceFlow *flow, int side);
+/** Both sockets are connected and in the entry: phase OPEN, and bytes begin to move. */
+void splice_flows_open(SpliceFlows *flows, SpliceFlow *flow);
+/** Close what there is; with @p reset the ends see a reset, not an end of stream. The entry is FREE afterwards. */
+void splice_flows_end(SpliceFlows *flows, SpliceFlow *flow, bool reset);
+
+/** Entries that are not FREE. */
+unsigned splice_flows_count(const SpliceFlows *flows);
+/** Close a socket such that its peer sees a reset. */
+void splice_reset_close(int fd);
