@@ -10,16 +10,15 @@
 
 #include "netns-helper/gateway.h"
 
+#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
+#define VIRTIO_NET_HDR_GSO_UDP_L4 5 /* Linux 6.2 */
+#endif
+
 #define BATCH 32			/* frames of one system call */
 #define FRAME_MAX (ETH_HLEN + 65535 + 7) /* bytes of the largest frame, rounded up */
 #define ROUNDS_MAX 4			/* batches before other work has its turn */
 #define QUEUE_SIZE (256 << 10)		/* bytes of frames to the guest that go out together */
 #define QUEUE_FRAMES 64
-
-typedef struct {
-	struct virtio_net_hdr vnet;
-	uint8_t frame[FRAME_MAX];
-} __attribute__((packed)) Received;
 
 struct Gate {
 	int fd;
@@ -33,8 +32,9 @@ struct Gate {
 	uint8_t queue[QUEUE_SIZE];
 	/* from the guest; touched only as far as frames are long */
 	struct mmsghdr in[BATCH];
-	struct iovec in_iov[BATCH];
-	Received received[BATCH];
+	struct iovec in_iov[BATCH][2];
+	struct virtio_net_hdr vnet[BATCH];
+	uint8_t frames[BATCH][FRAME_MAX];
 };
 
 void gate_flush(Gate *gate)
@@ -109,8 +109,7 @@ static void on_readable(void *data, uint32_t events)
 			size_t size = gate->in[i].msg_len;
 
 			if (size > sizeof(struct virtio_net_hdr) + ETH_HLEN && !(gate->in[i].msg_hdr.msg_flags & MSG_TRUNC))
-				on_frame(gate, gate->received[i].frame, size - sizeof(struct virtio_net_hdr),
-					&gate->received[i].vnet);
+				on_frame(gate, gate->frames[i], size - sizeof(struct virtio_net_hdr), &gate->vnet[i]);
 		}
 		gate->handlers.on_batch_end(gate->handlers.data);
 		gate_flush(gate);
@@ -132,8 +131,9 @@ Gate *gate_new(int packet_fd, bool splice, EventLoop *loop, const GateHandlers *
 	for (int i = 0; i < QUEUE_FRAMES; i++)
 		gate->out[i].msg_hdr = (struct msghdr){ .msg_iov = &gate->out_iov[i], .msg_iovlen = 1 };
 	for (int i = 0; i < BATCH; i++) {
-		gate->in_iov[i] = (struct iovec){ .iov_base = &gate->received[i], .iov_len = sizeof(Received) };
-		gate->in[i].msg_hdr = (struct msghdr){ .msg_iov = &gate->in_iov[i], .msg_iovlen = 1 };
+		gate->in_iov[i][0] = (struct iovec){ .iov_base = &gate->vnet[i], .iov_len = sizeof(gate->vnet[i]) };
+		gate->in_iov[i][1] = (struct iovec){ .iov_base = gate->frames[i], .iov_len = FRAME_MAX };
+		gate->in[i].msg_hdr = (struct msghdr){ .msg_iov = gate->in_iov[i], .msg_iovlen = 2 };
 	}
 	r = splice ? gateway_filter_gate(packet_fd) : gateway_filter_all(packet_fd);
 	if (r == 0)

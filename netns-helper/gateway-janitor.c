@@ -11,6 +11,7 @@
 
 #include "common/confine.h"
 #include "common/fd-util.h"
+#include "common/process.h"
 #include "netns-helper/gateway.h"
 #include "netns-helper/gateway-rtnl.h"
 
@@ -39,9 +40,9 @@ static _Noreturn void janitor_run(unsigned ifindex, int fd)
 
 	close_all_but(fd);
 	ignore_signals();
-	(void)chdir("/");
+	(void)!chdir("/");
 	(void)prctl(PR_SET_DUMPABLE, 0);
-	(void)prctl(PR_SET_NAME, "netns-janitor");
+	process_set_title("janitor");
 	(void)confine_capabilities(needed, 1);
 	(void)confine_no_new_privs();
 	rtnl = gateway_rtnl_new();

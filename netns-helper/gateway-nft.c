@@ -22,6 +22,7 @@
 #define TABLE "splice"
 #define BATCH_SIZE 16384	/* bytes; the larger table needs about 4 KB */
 #define MESSAGE_MAX 2048	/* bytes; one rule needs about 500 */
+#define REPLY_MAX 8192	/* bytes; acknowledgements, which quote their request if it failed */
 #define PRIORITY_MANGLE -150	/* NF_IP_PRI_MANGLE, as usual for tproxy; after defragmentation */
 #define TCP_FLAGS_OFFSET 13
 #define TCP_SYN 0x02
@@ -202,7 +203,7 @@ static void add_chain(Batch *b, uint32_t hook, int priority, const char *dev)
 /* Send the batch and take one acknowledgement for each of its messages; the first error counts. */
 static int commit(Batch *b, uint32_t first, uint32_t last)
 {
-	char reply[MNL_SOCKET_BUFFER_SIZE];
+	char reply[REPLY_MAX];
 	struct mnl_socket *nl = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
 	uint32_t acks = 0;
 	int r = 0;

@@ -16,6 +16,7 @@
 #include <time.h>
 
 #define REQUEST_MAX 1024 /* bytes; the largest request (veth) needs about 200 */
+#define REPLY_MAX 8192 /* bytes; an acknowledgement quotes the request at most */
 
 struct GatewayRtnl {
 	struct mnl_socket *nl;
@@ -66,7 +67,7 @@ static struct nlmsghdr *begin(GatewayRtnl *rtnl, uint16_t type, uint16_t flags)
 
 static int finish(GatewayRtnl *rtnl, struct nlmsghdr *nlh)
 {
-	char reply[MNL_SOCKET_BUFFER_SIZE];
+	char reply[REPLY_MAX];
 	ssize_t n;
 
 	if (mnl_socket_sendto(rtnl->nl, nlh, nlh->nlmsg_len) < 0)

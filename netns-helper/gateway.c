@@ -250,7 +250,10 @@ static int load_rules(Making *m)
 	return gateway_nft_load(&conf);
 }
 
-/* The packet socket is bound before the link comes up: the guest's first frame must not be missed (N-87). */
+/*
+ * Bound while the guest's end is still down: its first frame must not be missed (N-87). Our end is up, or the socket would begin with
+ * ENETDOWN, which later means that the link was deleted.
+ */
 static int make_packet_socket(Making *m)
 {
 	struct sockaddr_ll addr = {
@@ -354,12 +357,12 @@ static int make_gateway(Making *m)
 		r = load_rules(m);
 	if (r == 0)
 		r = make_sockets(m);
-	if (r == 0)
-		r = make_packet_socket(m);
 	if (r < 0)
 		return r;
 	m->why = "link of the gateway cannot be set up";
 	r = gateway_rtnl_set_up(m->rtnl, m->gw);
+	if (r == 0)
+		r = make_packet_socket(m);
 	if (r == 0)
 		r = make_routes(m, AF_INET);
 	if (r == 0 && m->options->enable_ipv6)

@@ -35,6 +35,7 @@ typedef struct {
 } LinkMessage;
 
 static const GuestLinkKind *const link_kinds[] = {
+	&guest_link_veth,
 	&guest_link_tap,
 };
 

@@ -15,8 +15,10 @@
 
 #include "common/process.h"
 #include "netns-helper/api-socket.h"
+#include "netns-helper/gateway.h"
 
 #define STATUS_OF_SIGNAL 1000	/* added to the number of a signal that ends the helper */
+#define LINK_REMOVAL_MS 500
 #define EARLY_DEATHS_MAX 5	/* before readiness, by SIGKILL from outside */
 
 /* Signals that end the helper, as they would by default (N-138). */
@@ -29,6 +31,14 @@ static const SuperviseWorker workers[] = {
 };
 
 /* --- ends --- */
+
+void keeper_remove_link(const Helper *helper)
+{
+	int fd = helper->store ? fd_store_get(helper->store, GATEWAY_JANITOR) : -ENOENT;
+
+	if (fd >= 0)
+		(void)gateway_janitor_stop(fd, LINK_REMOVAL_MS); /* it goes with its namespace anyway */
+}
 
 static void clean_up(Helper *helper)
 {
@@ -246,6 +256,7 @@ int keeper_run(Helper *helper)
 {
 	int r = supervise_keeper_run(helper->sv);
 
+	keeper_remove_link(helper); /* the worker, which would miss it, has ended by now */
 	fflush(NULL);
 	if (r < 0) {
 		fprintf(stderr, "the keeper cannot go on: %s\n", strerror(-r));

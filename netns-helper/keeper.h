@@ -13,3 +13,6 @@ StateFile *keeper_state_open(const Helper *helper);
 
 /** Serve until an exit event or a signal. @return exit status; does not return if the process is to die of a signal */
 int keeper_run(Helper *helper);
+
+/** Have a link deleted that does not go with its last descriptor (N-6): a veth. Nothing for a tap. */
+void keeper_remove_link(const Helper *helper);

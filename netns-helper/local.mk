@@ -5,19 +5,33 @@ netns_helper_netns_helper_SOURCES = \
 	netns-helper/api-requests.c netns-helper/api-requests.h \
 	netns-helper/api-socket.c netns-helper/api-socket.h \
 	netns-helper/flow-table.c netns-helper/flow-table.h \
+	netns-helper/gate.c netns-helper/gate.h \
+	netns-helper/gate-frame.c netns-helper/gate-frame.h \
+	netns-helper/gateway.c netns-helper/gateway.h \
+	netns-helper/gateway-janitor.c netns-helper/gateway-janitor.h \
+	netns-helper/gateway-nft.c netns-helper/gateway-nft.h \
+	netns-helper/gateway-rtnl.c netns-helper/gateway-rtnl.h \
 	netns-helper/guest-configure.c \
 	netns-helper/guest-link.c netns-helper/guest-link.h \
 	netns-helper/keeper.c netns-helper/keeper.h \
 	netns-helper/options.c netns-helper/options.h \
 	netns-helper/ports.c netns-helper/ports-text.c netns-helper/ports.h \
 	netns-helper/rate-limit.c netns-helper/rate-limit.h \
+	netns-helper/resolv-conf.c netns-helper/resolv-conf.h \
 	netns-helper/sandbox.c netns-helper/sandbox.h \
 	netns-helper/seccomp-filter.c netns-helper/seccomp-filter.h \
 	netns-helper/shared-state.c netns-helper/shared-state.h \
 	netns-helper/slirp-engine.c netns-helper/slirp-engine.h netns-helper/slirp-private.h \
 	netns-helper/slirp-forward.c netns-helper/slirp-stack.c \
+	netns-helper/splice-engine.c netns-helper/splice-engine.h \
+	netns-helper/splice-flow.c netns-helper/splice-flow.h \
+	netns-helper/splice-inbound.c netns-helper/splice-inbound.h \
+	netns-helper/splice-nursery.c netns-helper/splice-nursery.h \
+	netns-helper/splice-outbound.c netns-helper/splice-outbound.h \
+	netns-helper/splice-policy.c netns-helper/splice-policy.h \
+	netns-helper/splice-table.c netns-helper/splice-table.h \
 	netns-helper/usage.c netns-helper/usage.h \
 	netns-helper/worker.c
-netns_helper_netns_helper_CFLAGS = $(AM_CFLAGS) $(SLIRP_CFLAGS) $(JANSSON_CFLAGS) $(MNL_CFLAGS) $(GLIB_CFLAGS) $(CAP_CFLAGS) $(SECCOMP_CFLAGS)
+netns_helper_netns_helper_CFLAGS = $(AM_CFLAGS) $(SLIRP_CFLAGS) $(JANSSON_CFLAGS) $(MNL_CFLAGS) $(NFTNL_CFLAGS) $(GLIB_CFLAGS) $(CAP_CFLAGS) $(SECCOMP_CFLAGS)
 netns_helper_netns_helper_LDFLAGS = $(AM_LDFLAGS) $(COMMON_RPATH)
-netns_helper_netns_helper_LDADD = $(COMMON_LIBS) $(SLIRP_LIBS) $(JANSSON_LIBS) $(MNL_LIBS) $(GLIB_LIBS) $(CAP_LIBS) $(SECCOMP_LIBS)
+netns_helper_netns_helper_LDADD = $(COMMON_LIBS) $(SLIRP_LIBS) $(JANSSON_LIBS) $(NFTNL_LIBS) $(MNL_LIBS) $(GLIB_LIBS) $(CAP_LIBS) $(SECCOMP_LIBS)

@@ -27,6 +27,7 @@
 #include "netns-helper/ports.h"
 #include "netns-helper/sandbox.h"
 #include "netns-helper/seccomp-filter.h"
+#include "netns-helper/splice-engine.h"
 #include "netns-helper/usage.h"
 #include "netns-helper/worker.h"
 
@@ -113,6 +114,11 @@ static int set_up(Helper *helper)
 	}
 	if (r < 0)
 		return r;
+	if (splice_engine_is_needed(helper)) {
+		helper->splice = splice_table_new();
+		if (!helper->splice)
+			return -errno;
+	}
 	usage_print_banner(helper->options, helper->plan);
 	if (helper->options->enable_seccomp)
 		seccomp_filter_print();
@@ -136,7 +142,9 @@ int main(int argc, char **argv, char **envp)
 		return status;
 	if (address_plan_make(&options, &plan) < 0)
 		return EXIT_FAILURE;
-	if (set_up(&helper) < 0)
+	if (set_up(&helper) < 0) {
+		keeper_remove_link(&helper);
 		return EXIT_FAILURE;
+	}
 	return keeper_run(&helper);
 }

@@ -61,12 +61,14 @@ static ssize_t tap_write(void *data, const void *buf, size_t size)
 }
 
 /* N-143: say it once, and go on without it. */
-static void link_is_gone(SlirpEngine *engine, int error)
+void slirp_engine_link_is_gone(SlirpEngine *engine, int error)
 {
 	engine->link_gone = true;
 	if (atomic_exchange(&engine->shared->tap_gone, 1) == 0)
 		fprintf(stderr, "the guest's interface has gone (%s): no traffic from here on\n", strerror(error));
 }
+
+static void set_stack_clock(SlirpEngine *engine);
 
 static void serve_link(SlirpEngine *engine)
 {
@@ -80,7 +82,7 @@ static void serve_link(SlirpEngine *engine)
 			return;
 		}
 		if (n == -EBADFD || n == -EBADF || n == -ENXIO || n == -ENODEV) {
-			link_is_gone(engine, (int)-n);
+			slirp_engine_link_is_gone(engine, (int)-n);
 			return;
 		}
 		if (n == -ECONNRESET || n == -ENOTCONN) {
@@ -99,6 +101,10 @@ void slirp_engine_input(SlirpEngine *engine, const uint8_t *frame, size_t size)
 {
 	if (size > SLIRP_FRAME_MAX)
 		return;
+	if (engine->io.fd < 0) {
+		engine->now_ms = event_now_ms();
+		set_stack_clock(engine);
+	}
 	flow_table_see(&engine->shared->flows, frame, size, true, engine->now_ms);
 	slirp_input(engine->slirp, frame, (int)size);
 }
@@ -194,6 +200,25 @@ static void set_stack_clock(SlirpEngine *engine)
 		slirp_pollfds_poll(engine->slirp, 1, on_get_revents, engine);
 }
 
+static void end_turn(SlirpEngine *engine)
+{
+	if (engine->stack_dirty)
+		slirp_stack_save(engine);
+	if (engine->io.flush)
+		engine->io.flush(engine->io.data);
+}
+
+/* The stack has no sockets, and frames come through the loop: one system call less for each wake-up. */
+static int loop_only_turn(SlirpEngine *engine, int timeout_ms)
+{
+	int r = event_loop_step(engine->loop, timeout_ms);
+
+	engine->now_ms = engine->stepped_ms = engine->polled_ms = event_now_ms();
+	slirp_pollfds_poll(engine->slirp, 0, on_get_revents, engine);
+	end_turn(engine);
+	return r < 0 ? r : 0;
+}
+
 int slirp_engine_turn(SlirpEngine *engine)
 {
 	uint32_t stack_ms = WAIT_MAX_MS;
@@ -205,6 +230,8 @@ int slirp_engine_turn(SlirpEngine *engine)
 	engine->fds[POLL_LOOP] = (struct pollfd){ .fd = event_loop_fd(engine->loop), .events = POLLIN };
 	engine->fds[POLL_LINK] = (struct pollfd){ .fd = engine->link_gone ? -1 : engine->io.fd, .events = POLLIN };
 
+	if (engine->io.fd < 0 && engine->n_fds == POLL_FIXED)
+		return loop_only_turn(engine, wait_ms(engine, stack_ms));
 	n = poll(engine->fds, engine->n_fds, wait_ms(engine, stack_ms));
 	if (n < 0 && errno != EINTR && errno != EAGAIN && errno != ENOMEM)
 		return -errno;
@@ -217,13 +244,14 @@ int slirp_engine_turn(SlirpEngine *engine)
 		set_stack_clock(engine);
 		serve_link(engine);
 	}
+	r = engine->io.fd < 0 ? step_loop(engine) : 0; /* here the frames come through the loop */
 	/* After the frames: what they were waiting for (an ARP answer) is sent here. */
 	slirp_pollfds_poll(engine->slirp, n < 0, on_get_revents, engine);
 	engine->polled_ms = engine->now_ms;
-	r = step_loop(engine);
+	if (engine->io.fd >= 0)
+		r = step_loop(engine);
 	throttle(engine, n != 0 && engine->progress == progress);
-	if (engine->stack_dirty)
-		slirp_stack_save(engine);
+	end_turn(engine);
 	return r < 0 ? r : engine->peer_gone ? -EPIPE : 0;
 }
 

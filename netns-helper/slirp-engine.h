@@ -23,6 +23,8 @@ typedef struct {
 	 * Whether the stack shall see this frame from the guest, or somebody else has taken it. May be NULL.
 	 */
 	bool (*filter)(void *data, const uint8_t *frame, size_t size);
+	/* At the end of a turn: what write() has kept back must go out now. May be NULL. */
+	void (*flush)(void *data);
 	void *data;
 } FrameIo;
 
@@ -42,8 +44,11 @@ void slirp_engine_free(SlirpEngine *engine);
  */
 int slirp_engine_turn(SlirpEngine *engine);
 
-/** Put a frame before the stack as if the guest had sent it (a SYN that the fast path hands back, say). */
+/** Put a frame before the stack as if the link had delivered it (from a source of the loop, with FrameIo.fd -1). */
 void slirp_engine_input(SlirpEngine *engine, const uint8_t *frame, size_t size);
+
+/** N-143: to be called by a link that is not polled here. */
+void slirp_engine_link_is_gone(SlirpEngine *engine, int error);
 
 /** How published ports reach the guest through the stack. */
 InboundEngine slirp_engine_inbound(SlirpEngine *engine);

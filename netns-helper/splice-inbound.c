@@ -220,7 +220,10 @@ void splice_inbound_keep_orphan(SpliceInbound *in, int fd_take)
 		return;
 	}
 	in->orphans[in->n_orphans++] = fd_take;
-	event_timer_set(in->orphan_timer, ORPHAN_MS);
+	for (const Port *port = in->ports; port; port = port->next)
+		serve_orphans(in, port->forward);
+	if (in->n_orphans > 0)
+		event_timer_set(in->orphan_timer, ORPHAN_MS);
 }
 
 /* --- ports --- */

@@ -5,6 +5,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 
+#include "common/fd-util.h"
 #include "common/shared-memory.h"
 
 SpliceTable *splice_table_new(void)
@@ -18,30 +19,87 @@ void splice_table_saw_fd(SpliceTable *table, int fd)
 		table->fd_high = fd;
 }
 
-static bool flows_have_fd(const SpliceTable *table, int fd)
+/* Calls @p fn with each descriptor that is named in the table, until it says true. */
+static bool for_each_fd(const SpliceTable *table, bool (*fn)(void *data, int fd), void *data)
 {
+	for (uint32_t i = 0; i < table->pipes_top; i++) {
+		if (fn(data, table->pipes[i].read_fd - 1) || fn(data, table->pipes[i].write_fd - 1))
+			return true;
+	}
+	for (int i = 0; i < SPLICE_NURSERY_MAX; i++) {
+		if (fn(data, table->nursery[0][i] - 1) || fn(data, table->nursery[1][i] - 1))
+			return true;
+	}
 	for (uint32_t i = 0; i < table->flows_top; i++) {
 		const SpliceFlow *f = &table->flows[i];
 
-		if (f->phase != SPLICE_FREE && (f->fd[SPLICE_GUEST] == fd || f->fd[SPLICE_HOST] == fd))
+		if (f->phase != SPLICE_FREE && (fn(data, f->fd[SPLICE_GUEST]) || fn(data, f->fd[SPLICE_HOST])))
 			return true;
 	}
 	return false;
 }
 
+static bool is_fd(void *data, int fd)
+{
+	return fd >= 0 && fd == *(const int *)data;
+}
+
 bool splice_table_has_fd(const SpliceTable *table, int fd)
 {
-	for (uint32_t i = 0; i < table->pipes_top; i++) {
-		if (table->pipes[i].read_fd == fd + 1 || table->pipes[i].write_fd == fd + 1)
-			return true;
+	return for_each_fd(table, is_fd, &fd);
+}
+
+typedef struct {
+	bool *known;
+	size_t limit;
+} Marks;
+
+static bool mark_fd(void *data, int fd)
+{
+	Marks *marks = data;
+
+	if (fd >= 0 && (size_t)fd < marks->limit)
+		marks->known[fd] = true;
+	return false;
+}
+
+void splice_table_mark_fds(const SpliceTable *table, bool *known, size_t limit)
+{
+	Marks marks = { known, limit };
+
+	(void)for_each_fd(table, mark_fd, &marks);
+}
+
+static void close_flow(SpliceFlow *flow)
+{
+	const struct linger now = { .l_onoff = 1 };
+
+	for (int side = 0; side < 2; side++) {
+		/* Refused by what is no socket: then the number belongs to somebody else by now. */
+		if (flow->fd[side] >= 0 && setsockopt(flow->fd[side], SOL_SOCKET, SO_LINGER, &now, sizeof(now)) == 0)
+			fd_close(flow->fd[side]);
 	}
-	for (int v6 = 0; v6 < 2; v6++) {
-		for (int i = 0; i < SPLICE_NURSERY_MAX; i++) {
-			if (table->nursery[v6][i] == fd + 1)
-				return true;
-		}
+}
+
+void splice_table_clear(SpliceTable *table)
+{
+	for (uint32_t i = 0; i < table->flows_top; i++) {
+		if (table->flows[i].phase != SPLICE_FREE)
+			close_flow(&table->flows[i]);
+		table->flows[i].phase = SPLICE_FREE;
 	}
-	return flows_have_fd(table, fd);
+	for (uint32_t i = 0; i < SPLICE_PIPES_MAX && table->pipes[i].read_fd; i++) {
+		fd_close(table->pipes[i].read_fd - 1);
+		fd_close(table->pipes[i].write_fd - 1);
+		table->pipes[i].read_fd = table->pipes[i].write_fd = 0;
+	}
+	for (int i = 0; i < 2 * SPLICE_NURSERY_MAX; i++) {
+		_Atomic int32_t *spare = &table->nursery[i & 1][i / 2];
+
+		fd_close(*spare - 1);
+		*spare = 0;
+	}
+	table->flows_top = table->pipes_top = 0;
 }
 
 bool splice_addr_equal(const SpliceAddr *a, const SpliceAddr *b)

@@ -108,6 +108,10 @@ SpliceTable *splice_table_new(void);
 void splice_table_saw_fd(SpliceTable *table, int fd);
 /** Whether @p fd is named anywhere in the table. */
 bool splice_table_has_fd(const SpliceTable *table, int fd);
+/** Set @p known [fd] for every descriptor below @p limit that is named in the table. */
+void splice_table_mark_fds(const SpliceTable *table, bool *known, size_t limit);
+/** Reset every connection, close every pipe and spare socket, and forget them: for a worker that is to start with nothing. */
+void splice_table_clear(SpliceTable *table);
 
 bool splice_addr_equal(const SpliceAddr *a, const SpliceAddr *b);
 bool splice_addr_is_v4(const SpliceAddr *a);

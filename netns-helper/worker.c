@@ -17,6 +17,7 @@
 #include "netns-helper/sandbox.h"
 #include "netns-helper/seccomp-filter.h"
 #include "netns-helper/slirp-engine.h"
+#include "netns-helper/splice-engine.h"
 
 #define ORPHAN_MARGIN 1024 /* numbers above the highest seen that are looked at too */
 
@@ -34,7 +35,10 @@ static bool is_kept(const Helper *helper, int fd)
 {
 	if (fd < SHARED_INHERITED_MAX && (helper->shared->inherited[fd / 8] & 1 << fd % 8))
 		return true;
-	return fd_store_has_fd(helper->store, fd) || shared_state_is_forward_fd(helper->shared, fd);
+	if (fd_store_has_fd(helper->store, fd) || shared_state_is_forward_fd(helper->shared, fd))
+		return true;
+	/* Connections are for the splice engine to judge (splice_engine_adopt_strays()). */
+	return splice_engine_is_needed(helper) && socket_option(fd, SO_PROTOCOL) == IPPROTO_TCP;
 }
 
 /* A connection of the dead stack: nobody can serve it, and the peer shall know at once. */
@@ -149,22 +153,88 @@ static int confine(const Helper *helper)
 	return r;
 }
 
-static int set_up(Worker *worker)
+static void on_splice_frame(void *data, const uint8_t *frame, size_t size)
 {
-	const Helper *helper = worker->helper;
-	InboundEngine inbound;
-	int r;
+	Worker *worker = data;
 
-	worker->slirp = slirp_engine_new(helper, worker->loop, NULL);
+	slirp_engine_input(worker->slirp, frame, size);
+}
+
+static void on_splice_gone(void *data)
+{
+	Worker *worker = data;
+
+	slirp_engine_link_is_gone(worker->slirp, ENODEV);
+}
+
+static ssize_t splice_write(void *data, const void *buf, size_t size)
+{
+	Worker *worker = data;
+
+	splice_engine_send(worker->splice, buf, size);
+	return (ssize_t)size;
+}
+
+static void splice_flush(void *data)
+{
+	Worker *worker = data;
+
+	splice_engine_flush(worker->splice);
+}
+
+/* The link is a veth: its frames come through the gate, and the stack gets what is not TCP. */
+static int make_engines(Worker *worker, unsigned step)
+{
+	const SpliceEngineUser user = { .on_frame = on_splice_frame, .on_gone = on_splice_gone, .data = worker };
+	const FrameIo io = { .fd = -1, .write = splice_write, .flush = splice_flush, .data = worker };
+	bool splice = splice_engine_is_needed(worker->helper);
+
+	if (splice) {
+		worker->splice = splice_engine_new(worker->helper, worker->loop, step, &user);
+		if (!worker->splice) {
+			int r = -errno;
+
+			fprintf(stderr, "cannot serve the gateway: %s\n", strerror(-r));
+			return r;
+		}
+	}
+	worker->slirp = slirp_engine_new(worker->helper, worker->loop, splice ? &io : NULL);
 	if (!worker->slirp) {
-		r = -errno;
+		int r = -errno;
+
 		fprintf(stderr, "cannot create the TCP/IP stack: %s\n", strerror(-r));
 		return r;
 	}
-	worker->ports = ports_new(helper);
+	return 0;
+}
+
+static int make_ports(Worker *worker)
+{
+	InboundEngine inbound;
+	int r;
+
+	worker->ports = ports_new(worker->helper);
+	if (worker->splice) {
+		inbound = splice_engine_inbound(worker->splice);
+		ports_add_engine(worker->ports, &inbound);
+	}
 	inbound = slirp_engine_inbound(worker->slirp);
 	ports_add_engine(worker->ports, &inbound);
 	r = ports_restore(worker->ports);
+	if (worker->splice)
+		splice_engine_adopt_strays(worker->splice);
+	return r;
+}
+
+static int set_up(Worker *worker, unsigned step)
+{
+	const Helper *helper = worker->helper;
+	int r;
+
+	r = make_engines(worker, step);
+	if (r < 0)
+		return r;
+	r = make_ports(worker);
 	if (r < 0)
 		fprintf(stderr, "a published port could not be served again: %s\n", strerror(-r));
 	r = publish_options(worker);
@@ -238,7 +308,7 @@ int worker_run(Supervisor *sv, void *data, unsigned restarts, unsigned step)
 	}
 	if (restarts)
 		reset = close_orphans(worker.helper);
-	r = set_up(&worker);
+	r = set_up(&worker, step);
 	if (r == 0)
 		r = confine(worker.helper);
 	if (r < 0) {

@@ -12,6 +12,7 @@
 #include "netns-helper/guest-link.h"
 #include "netns-helper/options.h"
 #include "netns-helper/shared-state.h"
+#include "netns-helper/splice-table.h"
 
 typedef struct SlirpEngine SlirpEngine;
 typedef struct SpliceEngine SpliceEngine;
@@ -29,6 +30,7 @@ typedef struct {
 	bool exit_fd_was_closed; /* N-134 */
 	GuestLink link;
 	SharedState *shared;
+	SpliceTable *splice; /* NULL: plain tap */
 	Supervisor *sv;
 	FdStore *store;
 	EventLog *events;
