@@ -398,6 +398,8 @@ static void monitor_drain(Monitor *m)
 			m->st->released = 1;
 		for (unsigned i = 0; i < (unsigned)m->st->n_clients_high; i++)
 			m->st->clients[i].is_behind = 0;	/* a last chance */
+		for (unsigned i = 0; i < m->st->n_sinks; i++)
+			m->st->sinks[i].retry_ms = 0;	/* the same for logs */
 	}
 	for (unsigned s = 0; s < STREAMS; s++)
 		is_read = drain_stream(m, s) && is_read;
