@@ -3,11 +3,22 @@
 #include "common/confine.h"
 
 #include <errno.h>
-#include <malloc.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <seccomp.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/fd-util.h"
+#include "common/shared-memory.h"
 
 static int apply_sets(const cap_value_t *keep, size_t n_keep)
 {
@@ -99,11 +110,10 @@ static int deny_new_tracing(scmp_filter_ctx filter, uint32_t kill)
 	return r;
 }
 
-int confine_seccomp_deny(const char *const *deny, unsigned *ret_skipped)
+static int compile(const char *const *deny, int out_fd, unsigned *skipped)
 {
 	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
 	uint32_t kill = seccomp_api_get() >= 3 ? SCMP_ACT_KILL_PROCESS : SCMP_ACT_KILL;
-	unsigned skipped = 0;
 	int r;
 
 	if (!filter)
@@ -118,15 +128,84 @@ int confine_seccomp_deny(const char *const *deny, unsigned *ret_skipped)
 		}
 		nr = seccomp_syscall_resolve_name(*deny);
 		if (nr == __NR_SCMP_ERROR)
-			skipped++;
+			(*skipped)++;
 		else
 			r = seccomp_rule_add(filter, kill, nr, 0);
 	}
 	if (r == 0)
-		r = seccomp_load(filter); /* sets no_new_privs */
+		r = seccomp_export_bpf(filter, out_fd);
 	seccomp_release(filter);
-	(void)malloc_trim(0); /* building a filter takes more than all the rest of a small daemon */
-	if (r == 0 && ret_skipped)
-		*ret_skipped = skipped;
 	return r;
+}
+
+#define FILTER_MAX 4096 /* BPF_MAXINSNS */
+
+struct ConfineFilter {
+	struct sock_fprog program;
+	struct sock_filter code[];
+};
+
+typedef struct {
+	int result;
+	unsigned skipped;
+} Compiled;
+
+static int read_program(int fd, ConfineFilter **ret_filter)
+{
+	struct stat st;
+	ConfineFilter *filter;
+	size_t n;
+
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	n = (size_t)st.st_size / sizeof(struct sock_filter);
+	if (n == 0 || n > FILTER_MAX)
+		return -EFBIG;
+	filter = malloc(sizeof(*filter) + n * sizeof(struct sock_filter));
+	if (!filter)
+		return -ENOMEM;
+	if (pread(fd, filter->code, n * sizeof(struct sock_filter), 0) !=
+		(ssize_t)(n * sizeof(struct sock_filter))) {
+		free(filter);
+		return -EIO;
+	}
+	filter->program = (struct sock_fprog){.len = (unsigned short)n, .filter = filter->code};
+	*ret_filter = filter;
+	return 0;
+}
+
+int confine_filter_new(const char *const *deny, ConfineFilter **ret_filter, unsigned *ret_skipped)
+{
+	cleanup_close int fd = memfd_create("filter", MFD_CLOEXEC);
+	Compiled *compiled = shared_memory_new(sizeof(*compiled));
+	int r = -ECANCELED;
+	pid_t pid;
+
+	if (fd < 0 || !compiled)
+		return -errno;
+	(void)fflush(NULL);
+	compiled->result = -ECANCELED; /* the child was killed */
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0) {
+		compiled->result = compile(deny, fd, &compiled->skipped);
+		_exit(0);
+	}
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	r = compiled->result;
+	if (ret_skipped)
+		*ret_skipped = compiled->skipped;
+	(void)munmap(compiled, sizeof(*compiled));
+	return r < 0 ? r : read_program(fd, ret_filter);
+}
+
+int confine_filter_load(const ConfineFilter *filter)
+{
+	int r = confine_no_new_privs();
+
+	if (r < 0)
+		return r;
+	return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter->program) < 0 ? -errno : 0;
 }

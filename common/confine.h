@@ -17,14 +17,23 @@ int confine_capabilities(const cap_value_t *keep, size_t n_keep);
 /** PR_SET_NO_NEW_PRIVS. @return 0 or -errno */
 int confine_no_new_privs(void);
 
-/** For confine_seccomp_deny(): ptrace(2) except resuming a process that is traced already (common/supervise needs that). */
+/** For confine_filter_new(): ptrace(2) except resuming a process that is traced already (common/supervise needs that). */
 #define CONFINE_NEW_TRACING "ptrace:new"
 
+/* A compiled filter. */
+typedef struct ConfineFilter ConfineFilter;
+
 /**
- * Load a filter that kills the process on any of @p deny, for the native and the compatible architectures, and allows all else.
+ * Compile a filter that kills the process on any of @p deny, for the native and the compatible architectures, and allows all else. This is
+ * done in a child, because libseccomp takes more memory for it than a small daemon takes in all, and once, so that a worker that
+ * starts again only loads it.
  *
  * @param deny         NULL-terminated names; a name that libseccomp does not know is skipped
+ * @param ret_filter   never freed: for the life of the process and its children
  * @param ret_skipped  number of names skipped; may be NULL
  * @return 0 or -errno
  */
-int confine_seccomp_deny(const char *const *deny, unsigned *ret_skipped);
+int confine_filter_new(const char *const *deny, ConfineFilter **ret_filter, unsigned *ret_skipped);
+
+/** Load it, with PR_SET_NO_NEW_PRIVS. @return 0 or -errno */
+int confine_filter_load(const ConfineFilter *filter);

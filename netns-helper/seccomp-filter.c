@@ -26,27 +26,39 @@ static const char *const everybody[] = {
  */
 static const char *const worker_too[] = { "prctl", "pidfd_open", CONFINE_NEW_TRACING, NULL };
 
-static int load(const char *const *names, const char *who)
-{
-	unsigned skipped = 0;
-	int r = confine_seccomp_deny(names, &skipped);
+/* Compiled before the first worker starts, for every worker. */
+static ConfineFilter *worker_filter;
 
-	if (r < 0)
-		fprintf(stderr, "cannot load the seccomp filter of the %s: %s (leave out --enable-seccomp to run without)\n", who,
-			strerror(-r));
-	else if (skipped)
-		fprintf(stderr, "WARNING: seccomp: %u system calls are unknown to this libseccomp and stay allowed\n", skipped);
+static int failed(const char *who, int r)
+{
+	fprintf(stderr, "cannot load the seccomp filter of the %s: %s (leave out --enable-seccomp to run without)\n", who,
+		strerror(-r));
 	return r;
 }
 
 int seccomp_filter_keeper(void)
 {
-	return load(everybody, "keeper");
+	ConfineFilter *filter;
+	unsigned skipped = 0, skipped_too = 0;
+	int r = confine_filter_new(everybody, &filter, &skipped);
+
+	if (r == 0)
+		r = confine_filter_new(worker_too, &worker_filter, &skipped_too);
+	if (r == 0)
+		r = confine_filter_load(filter);
+	if (r < 0)
+		return failed("keeper", r);
+	if (skipped + skipped_too)
+		fprintf(stderr, "WARNING: seccomp: %u system calls are unknown to this libseccomp and stay allowed\n",
+			skipped + skipped_too);
+	return 0;
 }
 
 int seccomp_filter_worker(void)
 {
-	return load(worker_too, "worker");
+	int r = confine_filter_load(worker_filter);
+
+	return r < 0 ? failed("worker", r) : 0;
 }
 
 void seccomp_filter_print(void)

@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <glib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -206,7 +207,14 @@ Slirp *slirp_stack_new(SlirpEngine *engine)
 
 	the_engine = engine;
 	g_log_set_default_handler(on_glib_message, NULL);
+	/*
+	 * The stack's one large structure is mostly never touched: from the heap it would be zeroed page by page. Connections' buffers
+	 * (128 KiB each) come from the heap again, where they are reused without a system call.
+	 */
+	(void)mallopt(M_MMAP_THRESHOLD, 64 * 1024);
 	slirp = slirp_new(&config, &callbacks, engine);
+	(void)mallopt(M_MMAP_THRESHOLD, 512 * 1024);
+	(void)mallopt(M_TRIM_THRESHOLD, 1024 * 1024);
 	if (!slirp)
 		errno = EINVAL;
 	return slirp;

@@ -102,7 +102,10 @@ static int run_denied(int (*call)(void))
 	if (pid == 0) {
 		unsigned skipped = 0;
 
-		if (confine_seccomp_deny(deny, &skipped) < 0 || skipped != 1)
+		ConfineFilter *filter;
+
+		if (confine_filter_new(deny, &filter, &skipped) < 0 || skipped != 1 ||
+			confine_filter_load(filter) < 0)
 			_exit(2);
 		_exit(call() & 1);
 	}
