@@ -194,6 +194,20 @@ static void worker_died(KeeperView *view, int code, int status)
 	}
 }
 
+/*
+ * By number, since a filter may forbid pidfd_send_signal(2). Our own children keep theirs until we reap them; of a worker that an earlier
+ * keeper started the pidfd is asked first.
+ */
+static int signal_worker(WorkerSlot *slot, int signal)
+{
+	pid_t pid = atomic_load(&slot->pid);
+	int pidfd = atomic_load(&slot->pidfd);
+
+	if (pid <= 0 || (pidfd >= 0 && process_pidfd_has_ended(pidfd)))
+		return -ESRCH;
+	return kill(pid, signal) < 0 ? -errno : 0;
+}
+
 static void kill_as_hung(KeeperView *view, int code, int status)
 {
 	WorkerSlot *slot = slot_at(view);
@@ -202,7 +216,7 @@ static void kill_as_hung(KeeperView *view, int code, int status)
 		return;
 	view->killed_as_hung = true;
 	report(view, SUPERVISE_HUNG, atomic_load(&slot->pid), code, status);
-	(void)process_pidfd_signal(atomic_load(&slot->pidfd), SIGKILL);
+	(void)signal_worker(slot, SIGKILL);
 }
 
 static KeeperView *view_of_pid(Supervisor *sv, pid_t pid)
@@ -389,10 +403,7 @@ static void stop_workers(Supervisor *sv)
 
 		if (pid <= 0)
 			continue;
-		if (pidfd >= 0)
-			(void)process_pidfd_signal(pidfd, SIGKILL);
-		else
-			(void)kill(pid, SIGKILL);
+		(void)signal_worker(slot, SIGKILL);
 		(void)wait_gone(pid, pidfd, deadline);
 		atomic_store(&slot->pid, 0);
 	}
@@ -407,11 +418,8 @@ void supervise_keeper_quit(Supervisor *sv, int value)
 int supervise_signal_worker(Supervisor *sv, const char *name, int signal)
 {
 	for (unsigned i = 0; i < sv->config.n_workers; i++)
-		if (strcmp(sv->config.workers[i].name, name) == 0) {
-			int pidfd = atomic_load(&sv->shared->workers[i].pidfd);
-
-			return pidfd >= 0 ? process_pidfd_signal(pidfd, signal) : -ESRCH;
-		}
+		if (strcmp(sv->config.workers[i].name, name) == 0)
+			return signal_worker(&sv->shared->workers[i], signal);
 	return -ENOENT;
 }
 
