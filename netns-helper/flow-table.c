@@ -10,6 +10,8 @@
 #include <netinet/udp.h>
 #include <string.h>
 
+#include "netns-helper/checksum.h"
+
 /* The parts of a frame that matter here; addresses by direction. */
 typedef struct {
 	struct in6_addr guest_addr, remote_addr;
@@ -232,18 +234,32 @@ static void see_tcp(FlowTable *table, Flow *flow, const Seen *seen, bool from_gu
 		flow->ack = seen->ack;
 }
 
+static Flow *find_same(FlowTable *table, const Seen *seen)
+{
+	Flow *set = table->entries[hash_of(seen)];
+
+	for (size_t i = 0; i < FLOW_WAYS; i++)
+		if (is_same(&set[i], seen))
+			return &set[i];
+	return NULL;
+}
+
+Flow *flow_table_find(FlowTable *table, const uint8_t *frame, size_t size, bool from_guest)
+{
+	Seen seen;
+
+	return parse_frame(&seen, frame, size, from_guest) ? find_same(table, &seen) : NULL;
+}
+
 void flow_table_see(FlowTable *table, const uint8_t *frame, size_t size, bool from_guest, uint64_t now_ms)
 {
 	Seen seen;
-	Flow *set, *flow = NULL;
+	Flow *flow;
 	bool opens;
 
 	if (!parse_frame(&seen, frame, size, from_guest))
 		return;
-	set = table->entries[hash_of(&seen)];
-	for (size_t i = 0; i < FLOW_WAYS && !flow; i++)
-		if (is_same(&set[i], &seen))
-			flow = &set[i];
+	flow = find_same(table, &seen);
 	opens = seen.proto == IPPROTO_TCP && (seen.tcp_flags & (TH_SYN | TH_ACK)) == TH_SYN;
 	if (flow && opens && (flow->flags & FLOW_ESTABLISHED)) {
 		flow_drop(table, flow); /* the ports are used again */
@@ -299,23 +315,6 @@ Flow *flow_table_next(FlowTable *table, size_t *iter)
 	return NULL;
 }
 
-/* RFC 1071, over 16-bit words in memory order. */
-static uint32_t sum_words(const void *data, size_t size, uint32_t sum)
-{
-	const uint8_t *bytes = data;
-
-	for (size_t i = 0; i + 1 < size; i += 2)
-		sum += (uint32_t)bytes[i] << 8 | bytes[i + 1];
-	return sum;
-}
-
-static uint16_t fold(uint32_t sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return htons((uint16_t)~sum);
-}
-
 static size_t put_ip_header(const Flow *flow, uint8_t *packet)
 {
 	if (flow->family == AF_INET) {
@@ -329,7 +328,7 @@ static size_t put_ip_header(const Flow *flow, uint8_t *packet)
 
 		memcpy(&ip.ip_src, &flow->remote_addr, sizeof(ip.ip_src));
 		memcpy(&ip.ip_dst, &flow->guest_addr, sizeof(ip.ip_dst));
-		ip.ip_sum = fold(sum_words(&ip, sizeof(ip), 0));
+		ip.ip_sum = checksum_fold(checksum_add(&ip, sizeof(ip), 0));
 		memcpy(packet, &ip, sizeof(ip));
 		return sizeof(ip);
 	}
@@ -360,9 +359,9 @@ size_t flow_frame_ack(const Flow *flow, const uint8_t *our_mac, uint32_t seq, ui
 	};
 	uint32_t sum = IPPROTO_TCP + sizeof(tcp);
 
-	sum = sum_words(&flow->remote_addr, addr_size, sum);
-	sum = sum_words(&flow->guest_addr, addr_size, sum);
-	tcp.th_sum = fold(sum_words(&tcp, sizeof(tcp), sum));
+	sum = checksum_add(&flow->remote_addr, addr_size, sum);
+	sum = checksum_add(&flow->guest_addr, addr_size, sum);
+	tcp.th_sum = checksum_fold(checksum_add(&tcp, sizeof(tcp), sum));
 
 	memcpy(buf, flow->guest_mac, ETH_ALEN);
 	memcpy(buf + ETH_ALEN, our_mac, ETH_ALEN);

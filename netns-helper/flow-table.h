@@ -21,6 +21,7 @@ enum {
 	FLOW_GUEST_FIN = 1 << 3,
 	FLOW_REMOTE_FIN = 1 << 4,
 	FLOW_RESET = 1 << 5,
+	FLOW_SILENT = 1 << 6,	    /* connecting failed in a way that the stack's reset would misreport */
 };
 
 typedef struct {
@@ -55,6 +56,9 @@ typedef struct {
  * @param now_ms      monotonic time
  */
 void flow_table_see(FlowTable *table, const uint8_t *frame, size_t size, bool from_guest, uint64_t now_ms);
+
+/** The entry that this frame belongs to, or NULL. Parameters as for flow_table_see(). */
+Flow *flow_table_find(FlowTable *table, const uint8_t *frame, size_t size, bool from_guest);
 
 /** Drop what is over: closed, reset or idle. @return number of entries still in use */
 size_t flow_table_expire(FlowTable *table, uint64_t now_ms);

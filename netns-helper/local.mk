@@ -4,7 +4,7 @@ netns_helper_netns_helper_SOURCES = \
 	netns-helper/address-plan.c netns-helper/address-plan.h \
 	netns-helper/api-requests.c netns-helper/api-requests.h \
 	netns-helper/api-socket.c netns-helper/api-socket.h \
-	netns-helper/flow-table.c netns-helper/flow-table.h \
+	netns-helper/checksum.h netns-helper/flow-table.c netns-helper/flow-table.h \
 	netns-helper/gate.c netns-helper/gate.h \
 	netns-helper/gate-frame.c netns-helper/gate-frame.h \
 	netns-helper/gateway.c netns-helper/gateway.h \
@@ -22,7 +22,7 @@ netns_helper_netns_helper_SOURCES = \
 	netns-helper/seccomp-filter.c netns-helper/seccomp-filter.h \
 	netns-helper/shared-state.c netns-helper/shared-state.h \
 	netns-helper/slirp-engine.c netns-helper/slirp-engine.h netns-helper/slirp-private.h \
-	netns-helper/slirp-forward.c netns-helper/slirp-stack.c \
+	netns-helper/slirp-connect.c netns-helper/slirp-forward.c netns-helper/slirp-stack.c \
 	netns-helper/splice-engine.c netns-helper/splice-engine.h \
 	netns-helper/splice-flow.c netns-helper/splice-flow.h \
 	netns-helper/splice-inbound.c netns-helper/splice-inbound.h \

@@ -100,26 +100,12 @@ static int make_parents(char *path, size_t root_len)
 	return 0;
 }
 
-/* Make @p wanted, a path outside /etc and /run, lead to the file that it leads to now. */
-static int provide_file(const char *root, const char *wanted)
-{
-	char real[PATH_MAX], path[2 * PATH_MAX];
-	cleanup_close int fd = -1;
-	int r;
-
-	if (!realpath(wanted, real))
-		return -errno;
-	snprintf(path, sizeof(path), "%s%s", root, wanted);
-	r = make_parents(path, strlen(root));
-	if (r < 0)
-		return r;
-	if (is_visible(real)) /* by a link, so that a file replaced by rename is followed */
-		return symlink(real, path) < 0 ? -errno : 0;
-	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
-	if (fd < 0 || mount(real, path, NULL, MS_BIND, NULL) < 0)
-		return -errno;
-	return mount_restrict(path);
-}
+/* Where the chain of links from /etc/resolv.conf leaves what is visible, and where it ends. Found before anything is covered. */
+typedef struct {
+	char wanted[PATH_MAX]; /* empty: it does not leave */
+	char real[PATH_MAX];
+	int fd;		       /* of the file, O_PATH */
+} Resolv;
 
 /* @p path becomes what the symbolic link @p path points to, lexically absolute. @return 1, or 0 if it is no link */
 static int follow_link(char *path)
@@ -149,27 +135,60 @@ static int follow_link(char *path)
 	return 1;
 }
 
-/* N-191: wherever the chain of links from /etc/resolv.conf leaves what is visible, that place is provided. */
-static int provide_resolv_conf(const char *root)
+static int find_resolv_conf(Resolv *resolv)
 {
 	char path[PATH_MAX] = "/etc/resolv.conf";
 
-	for (int i = 0; i < LINKS_MAX && follow_link(path); i++)
-		if (!is_visible(path))
-			return provide_file(root, path);
+	for (int i = 0; i < LINKS_MAX && follow_link(path); i++) {
+		if (is_visible(path))
+			continue;
+		if (!realpath(path, resolv->real))
+			return errno == ENOENT ? 0 : -errno;
+		resolv->fd = open(resolv->real, O_PATH | O_CLOEXEC);
+		if (resolv->fd < 0)
+			return -errno;
+		strcpy(resolv->wanted, path);
+		return 0;
+	}
 	return 0;
+}
+
+/* N-191: the place that is not visible is provided. */
+static int provide_resolv_conf(const char *root, const Resolv *resolv)
+{
+	char path[2 * PATH_MAX], source[64];
+	cleanup_close int fd = -1;
+	int r;
+
+	if (!resolv->wanted[0])
+		return 0;
+	snprintf(path, sizeof(path), "%s%s", root, resolv->wanted);
+	r = make_parents(path, strlen(root));
+	if (r < 0)
+		return r;
+	if (is_visible(resolv->real)) /* by a link, so that a file replaced by rename is followed */
+		return symlink(resolv->real, path) < 0 ? -errno : 0;
+	snprintf(source, sizeof(source), "/proc/self/fd/%d", resolv->fd);
+	fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
+	if (fd < 0 || mount(source, path, NULL, MS_BIND, NULL) < 0)
+		return -errno;
+	return mount_restrict(path);
 }
 
 static int build_root(const char *root)
 {
-	int r;
+	Resolv resolv = { .fd = -1 };
+	int r, found = find_resolv_conf(&resolv);
 
 	if (mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0,mode=0755") < 0)
 		return -errno;
 	r = bind_directory(root, "/etc");
 	if (r == 0)
 		r = bind_directory(root, "/run");
-	if (r == 0 && provide_resolv_conf(root) < 0)
+	if (r == 0 && found == 0)
+		found = provide_resolv_conf(root, &resolv);
+	(void)fd_close(resolv.fd);
+	if (r == 0 && found < 0)
 		fprintf(stderr, "sandbox: /etc/resolv.conf leads to a file that cannot be shown inside; DNS may fail\n");
 	return r;
 }

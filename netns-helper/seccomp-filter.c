@@ -11,7 +11,7 @@
 /* N-196, for every process of the helper. */
 static const char *const everybody[] = {
 	"execve", "execveat",
-	"process_vm_readv", "process_vm_writev", "pidfd_getfd", "lookup_dcookie",
+	"process_vm_readv", "process_vm_writev", "pidfd_getfd", "pidfd_send_signal", "lookup_dcookie",
 	"setns", "unshare",
 	"mount", "umount", "umount2", "pivot_root", "chroot", "fsopen", "fsconfig", "fsmount", "fspick", "move_mount",
 	"open_tree",
@@ -21,8 +21,7 @@ static const char *const everybody[] = {
 };
 
 /*
- * The rest of N-196, for the worker. pidfd_send_signal and the continuation of traces begun are what a worker needs that may
- * have to become the keeper; the first only works on the descriptors that it has, the second on the keeper alone.
+ * The rest of N-196, for the worker, who may go on with the one trace that it has begun (of its keeper).
  */
 static const char *const worker_too[] = { "prctl", "pidfd_open", CONFINE_NEW_TRACING, NULL };
 

@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,6 +98,18 @@ static void serve_link(SlirpEngine *engine)
 	}
 }
 
+/* Opens a connection: TCP in IPv4 or IPv6, SYN without ACK. */
+static bool is_syn(const uint8_t *frame, size_t size)
+{
+	size_t tcp = 0;
+
+	if (size >= 34 && frame[12] == 0x08 && frame[13] == 0x00 && frame[23] == IPPROTO_TCP)
+		tcp = ETH_HLEN + (frame[14] & 15) * 4U;
+	else if (size >= 54 && frame[12] == 0x86 && frame[13] == 0xdd && frame[20] == IPPROTO_TCP)
+		tcp = ETH_HLEN + 40;
+	return tcp && size >= tcp + 20 && (frame[tcp + 13] & (TH_SYN | TH_ACK)) == TH_SYN;
+}
+
 void slirp_engine_input(SlirpEngine *engine, const uint8_t *frame, size_t size)
 {
 	if (size > SLIRP_FRAME_MAX)
@@ -106,7 +119,10 @@ void slirp_engine_input(SlirpEngine *engine, const uint8_t *frame, size_t size)
 		set_stack_clock(engine);
 	}
 	flow_table_see(&engine->shared->flows, frame, size, true, engine->now_ms);
+	engine->syn = is_syn(frame, size) ? frame : NULL;
+	engine->syn_size = size;
 	slirp_input(engine->slirp, frame, (int)size);
+	engine->syn = NULL;
 }
 
 /* --- the stack's sockets --- */
@@ -146,7 +162,11 @@ static int on_get_revents(int index, void *opaque)
 {
 	SlirpEngine *engine = opaque;
 
-	return index < 0 || (size_t)index >= engine->n_fds ? 0 : from_poll(engine->fds[index].revents);
+	if (index < 0 || (size_t)index >= engine->n_fds)
+		return 0;
+	if (engine->n_connecting && engine->fds[index].revents)
+		slirp_connect_check(engine, engine->fds[index].fd);
+	return from_poll(engine->fds[index].revents);
 }
 
 /* --- a turn --- */
@@ -365,5 +385,6 @@ void slirp_engine_free(SlirpEngine *engine)
 	event_timer_free(engine->janitor);
 	free(engine->fds);
 	free(engine->is_listener);
+	free(engine->connecting);
 	free(engine);
 }

@@ -6,6 +6,14 @@
 #include "netns-helper/rate-limit.h"
 #include "netns-helper/slirp-engine.h"
 
+#define SYN_KEPT_MAX 128 /* bytes of a SYN frame: enough for all headers with options */
+
+typedef struct {
+	int fd;
+	size_t size;
+	uint8_t syn[SYN_KEPT_MAX];
+} Connecting;
+
 struct SlirpEngine {
 	const Helper *helper;
 	SharedState *shared;
@@ -33,6 +41,11 @@ struct SlirpEngine {
 	int forward_numbers[FORWARDS_MAX];
 	unsigned char *is_listener; /* one bit for each descriptor number below fd_limit */
 
+	const uint8_t *syn;	/* frame that is before the stack now, if it is a SYN */
+	size_t syn_size;
+	Connecting *connecting;	/* sockets whose connect() has not ended: slirp-connect.c */
+	size_t n_connecting, connecting_room;
+
 	uint8_t frame[SLIRP_FRAME_MAX];
 	uint8_t mended[SLIRP_FRAME_MAX];
 };
@@ -45,3 +58,12 @@ void slirp_stack_save(SlirpEngine *engine);
 int slirp_stack_load(SlirpEngine *engine);
 /** Remember that this number is in use by a worker (for closing what a dead one has left). */
 void slirp_engine_note_fd(SlirpEngine *engine, int fd);
+
+/* --- slirp-connect.c --- */
+
+/** A socket was made; if the frame before the stack is a SYN, for that. */
+void slirp_connect_begin(SlirpEngine *engine, int fd);
+/** A socket is ready, or failed: tell the guest what the stack would not. */
+void slirp_connect_check(SlirpEngine *engine, int fd);
+/** Whether @p frame, a reset for the guest, misreports what happened and must be kept from it. */
+bool slirp_connect_hides(SlirpEngine *engine, const uint8_t *frame, size_t size);

@@ -9,6 +9,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#include "netns-helper/checksum.h"
 #include "netns-helper/slirp-private.h"
 
 /* A connection whose other end on the host side has vanished without a word ends some day: 10 minutes and 5 probes. */
@@ -27,22 +28,6 @@ static bool is_dhcp_answer(const uint8_t *frame, size_t size)
 	       frame[34] == 0 && frame[35] == 67;
 }
 
-static uint16_t get16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-/* RFC 1624: a 16-bit word under the checksum at @p sum changes. */
-static void mend_checksum(uint8_t *sum, uint16_t before, uint16_t after)
-{
-	uint32_t value = (uint32_t)(uint16_t)~get16(sum) + (uint16_t)~before + after;
-
-	value = (value & 0xffff) + (value >> 16);
-	value = ~(value + (value >> 16)) & 0xffff;
-	sum[0] = (uint8_t)(value >> 8);
-	sum[1] = (uint8_t)value;
-}
-
 /*
  * A datagram for a published port from the host's loopback must come from the gateway (N-179); libslirp 4.7 forgets that once the guest has
  * answered a client elsewhere on the same port. 127.0.0.0/8 means nothing on the link, so such a source is always that case.
@@ -59,12 +44,20 @@ static const uint8_t *mend_loopback_source(SlirpEngine *engine, const uint8_t *f
 	memcpy(copy, frame, size);
 	memcpy(copy + 26, gateway, sizeof(gateway));
 	for (int i = 0; i < 4; i += 2) {
-		mend_checksum(copy + 24, get16(frame + 26 + i), get16(gateway + i));
+		checksum_mend(copy + 24, checksum_get16(frame + 26 + i), checksum_get16(gateway + i));
 		/* Only the first fragment has the UDP header; 0 is "no checksum". */
-		if ((get16(frame + 20) & 0x1fff) == 0 && get16(frame + 40) != 0)
-			mend_checksum(copy + 40, get16(frame + 26 + i), get16(gateway + i));
+		if ((checksum_get16(frame + 20) & 0x1fff) == 0 && checksum_get16(frame + 40) != 0)
+			checksum_mend(copy + 40, checksum_get16(frame + 26 + i), checksum_get16(gateway + i));
 	}
 	return copy;
+}
+
+/* TCP with the RST flag: IPv4 without options, as libslirp sends it, or IPv6. */
+static bool is_reset(const uint8_t *frame, size_t size)
+{
+	if (size >= 54 && frame[12] == 0x08 && frame[13] == 0x00 && frame[14] == 0x45 && frame[23] == IPPROTO_TCP)
+		return frame[47] & TH_RST;
+	return size >= 74 && frame[12] == 0x86 && frame[13] == 0xdd && frame[20] == IPPROTO_TCP && (frame[67] & TH_RST);
 }
 
 static ssize_t on_send_packet(const void *buf, size_t size, void *opaque)
@@ -72,6 +65,8 @@ static ssize_t on_send_packet(const void *buf, size_t size, void *opaque)
 	SlirpEngine *engine = opaque;
 
 	engine->progress++;
+	if (is_reset(buf, size) && slirp_connect_hides(engine, buf, size))
+		return (ssize_t)size;
 	flow_table_see(&engine->shared->flows, buf, size, false, engine->now_ms);
 	if (is_dhcp_answer(buf, size))
 		engine->stack_dirty = true;
@@ -142,6 +137,7 @@ static void on_register_fd(int fd, void *opaque)
 	if (fd < 0)
 		return;
 	slirp_engine_note_fd(opaque, fd);
+	slirp_connect_begin(opaque, fd);
 	/* Not TCP: refused, and no matter. */
 	if (setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle)) < 0)
 		return;
