@@ -27,6 +27,8 @@
 #define EVENTS_MAX 64			/* taken from the inner set at once */
 #define PUMP_BUDGET (2 << 20)		/* bytes of one direction before the others have their turn */
 #define PIPE_SIZE (256 << 10)		/* bytes; where the user's limit forbids it the pipe stays as it is */
+#define PIPES_KEPT 4			/* without work for them; made at the start */
+#define PIPES_TRIM_MS 1000
 #define SPLICE_MAX (1 << 20)		/* bytes asked for in one splice; the pipe is what limits it */
 #define RESET_TRIES 100			/* how often a reset waits for the other end to take what came before it */
 #define RESET_STEP_MS 10
@@ -51,17 +53,20 @@ struct SpliceFlows {
 	EventSource *source;
 	EventTimer *again;	/* flows whose budget was used up */
 	EventTimer *resets;	/* flows that wait before a reset */
+	EventTimer *trim;	/* pipes that were needed once */
 	SpliceConnectedFn connected;
 	void *data;
 	int epoll_fd;
 	unsigned count;
 	uint32_t ready_head, ready_tail;
 	uint32_t reset_head;
-	uint32_t n_free_flows, n_free_pipes;
+	uint32_t n_free_flows, n_free_pipes, n_empty_slots;
+	uint32_t least_free_pipes; /* since the last trim */
 	bool pipe_shortage;	/* some direction found none */
 	Local local[SPLICE_FLOWS_MAX];
 	uint32_t free_flows[SPLICE_FLOWS_MAX]; /* stacks of indices */
-	uint32_t free_pipes[SPLICE_PIPES_MAX];
+	uint32_t free_pipes[SPLICE_PIPES_MAX]; /* 1 + index */
+	uint32_t empty_slots[SPLICE_PIPES_MAX]; /* below pipes_top, without a pipe */
 };
 
 static uint32_t index_of(const SpliceFlows *flows, const SpliceFlow *flow)
@@ -84,14 +89,17 @@ static int pipe_write_fd(const SpliceFlows *flows, uint32_t pipe)
 static uint32_t pipe_new(SpliceFlows *flows)
 {
 	SpliceTable *t = flows->table;
-	uint32_t i = t->pipes_top;
+	uint32_t i = flows->n_empty_slots > 0 ? flows->empty_slots[flows->n_empty_slots - 1] : t->pipes_top;
 	int fds[2];
 
 	if (i >= SPLICE_PIPES_MAX || pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
 		return 0;
 	t->pipes[i].read_fd = fds[0] + 1;
 	t->pipes[i].write_fd = fds[1] + 1;
-	t->pipes_top = i + 1;
+	if (i == t->pipes_top)
+		t->pipes_top = i + 1;
+	else
+		flows->n_empty_slots--;
 	splice_table_saw_fd(t, fds[1]);
 	(void)fcntl(fds[1], F_SETPIPE_SZ, PIPE_SIZE); /* smaller works too */
 	return i + 1;
@@ -106,7 +114,32 @@ static bool borrow_pipe(SpliceFlows *flows, SpliceHalf *half)
 		return false;
 	}
 	half->pipe = pipe;
+	if (flows->n_free_pipes < flows->least_free_pipes)
+		flows->least_free_pipes = flows->n_free_pipes;
 	return true;
+}
+
+static void pipe_close(SpliceFlows *flows, uint32_t pipe)
+{
+	SplicePipe *p = &flows->table->pipes[pipe - 1];
+	int read_fd = p->read_fd - 1, write_fd = p->write_fd - 1;
+
+	p->read_fd = p->write_fd = 0; /* first: the numbers may be somebody else's the moment they are closed */
+	fd_close(read_fd);
+	fd_close(write_fd);
+	flows->empty_slots[flows->n_empty_slots++] = pipe - 1;
+}
+
+/* Close as many as were not needed since the last time. */
+static void on_trim(void *data)
+{
+	SpliceFlows *flows = data;
+
+	for (uint32_t n = flows->least_free_pipes; n > PIPES_KEPT && flows->n_free_pipes > 0; n--)
+		pipe_close(flows, flows->free_pipes[--flows->n_free_pipes]);
+	flows->least_free_pipes = flows->n_free_pipes;
+	if (flows->table->pipes_top - flows->n_empty_slots > PIPES_KEPT)
+		event_timer_set(flows->trim, PIPES_TRIM_MS);
 }
 
 static void return_pipe(SpliceFlows *flows, SpliceHalf *half)
@@ -115,6 +148,10 @@ static void return_pipe(SpliceFlows *flows, SpliceHalf *half)
 		return;
 	flows->free_pipes[flows->n_free_pipes++] = half->pipe;
 	half->pipe = 0;
+	if (flows->n_free_pipes > PIPES_KEPT && !event_timer_is_armed(flows->trim)) {
+		flows->least_free_pipes = flows->n_free_pipes;
+		event_timer_set(flows->trim, PIPES_TRIM_MS);
+	}
 }
 
 static void empty_pipe(const SpliceFlows *flows, uint32_t pipe)
@@ -674,9 +711,19 @@ static void adopt_pipes(SpliceFlows *flows)
 	while (t->pipes_top < SPLICE_PIPES_MAX && t->pipes[t->pipes_top].write_fd)
 		t->pipes_top++;
 	for (uint32_t pipe = 1; pipe <= t->pipes_top; pipe++) {
-		if (used[pipe])
-			continue;
-		empty_pipe(flows, pipe);
+		if (t->pipes[pipe - 1].write_fd == 0) {
+			t->pipes[pipe - 1].read_fd = 0;
+			flows->empty_slots[flows->n_empty_slots++] = pipe - 1;
+		} else if (!used[pipe]) {
+			empty_pipe(flows, pipe);
+			flows->free_pipes[flows->n_free_pipes++] = pipe;
+		}
+	}
+	while (flows->n_free_pipes < PIPES_KEPT) {
+		uint32_t pipe = pipe_new(flows);
+
+		if (pipe == 0)
+			break;
 		flows->free_pipes[flows->n_free_pipes++] = pipe;
 	}
 }
@@ -790,6 +837,8 @@ SpliceFlows *splice_flows_new(SpliceTable *table, FdStore *store, EventLoop *loo
 	event_timer_stop(flows->again);
 	flows->resets = event_loop_add_timer(loop, 0, on_reset_timer, flows);
 	event_timer_stop(flows->resets);
+	flows->trim = event_loop_add_timer(loop, 0, on_trim, flows);
+	event_timer_stop(flows->trim);
 	return flows;
 }
 
@@ -799,6 +848,7 @@ void splice_flows_free(SpliceFlows *flows)
 		return;
 	event_timer_free(flows->again);
 	event_timer_free(flows->resets);
+	event_timer_free(flows->trim);
 	event_source_remove(flows->source);
 	free(flows);
 }

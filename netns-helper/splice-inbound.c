@@ -287,7 +287,9 @@ SpliceInbound *splice_inbound_new(const SpliceInboundConfig *config)
 	if (!in)
 		return NULL;
 	in->c = *config;
+	(void)splice_nursery_fill(config->nursery, 2 * SPLICE_NURSERY_MAX); /* what is missing is made when it is needed */
 	in->fill = event_loop_add_timer(config->loop, FILL_DELAY_MS, on_fill, in);
+	event_timer_stop(in->fill);
 	in->orphan_timer = event_loop_add_timer(config->loop, ORPHAN_MS, on_orphan_timer, in);
 	event_timer_stop(in->orphan_timer);
 	return in;

@@ -29,13 +29,14 @@
 #define ACCEPT_MAX 128			/* connections taken before other work has its turn */
 #define INJECTED_MAX_MS 75000		/* the guest's kernel repeats the end of its handshake for about a minute */
 #define EXPIRE_STEP_MS 10000
+#define PAUSE_MS 100			/* no descriptors: leave the queue alone for a moment (N-262) */
 #define NONE UINT32_MAX
 
 struct SpliceOutbound {
 	SpliceOutboundConfig c;
 	Gate *gate;
 	EventSource *sources[2];
-	EventTimer *expire;
+	EventTimer *expire, *pause;
 	int listener[2]; /* [0] IPv4, [1] IPv6; -1: none */
 	int tun;
 	/* Flows by their addresses. An entry stays in its chain until its index is used again. */
@@ -315,6 +316,25 @@ bool splice_outbound_claim(SpliceOutbound *out, int fd, const SpliceAddr *guest,
 	return true;
 }
 
+static void pause_accepting(SpliceOutbound *out)
+{
+	for (int v6 = 0; v6 < 2; v6++) {
+		if (out->sources[v6])
+			(void)event_source_mute(out->sources[v6]);
+	}
+	event_timer_set(out->pause, PAUSE_MS);
+}
+
+static void on_pause_over(void *data)
+{
+	SpliceOutbound *out = data;
+
+	for (int v6 = 0; v6 < 2; v6++) {
+		if (out->sources[v6])
+			(void)event_source_set_events(out->sources[v6], EPOLLIN);
+	}
+}
+
 static bool accept_one(SpliceOutbound *out, int listener)
 {
 	struct sockaddr_storage peer, local;
@@ -322,8 +342,13 @@ static bool accept_one(SpliceOutbound *out, int listener)
 	SpliceAddr guest, remote;
 	int fd = accept4(listener, (struct sockaddr *)&peer, &peer_size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-	if (fd < 0)
-		return errno == ECONNABORTED || errno == EINTR;
+	if (fd < 0) {
+		if (errno == ECONNABORTED || errno == EINTR)
+			return true;
+		if (errno != EAGAIN)
+			pause_accepting(out);
+		return false;
+	}
 	if (getsockname(fd, (struct sockaddr *)&local, &local_size) < 0 ||
 		!splice_addr_from_sockaddr((struct sockaddr *)&peer, &guest) ||
 		!splice_addr_from_sockaddr((struct sockaddr *)&local, &remote)) {
@@ -400,6 +425,8 @@ SpliceOutbound *splice_outbound_new(const SpliceOutboundConfig *config)
 	out->listener[1] = fd_store_get(config->store, GATEWAY_LISTEN6);
 	out->expire = event_loop_add_timer(config->loop, EXPIRE_STEP_MS, on_expire, out);
 	event_timer_stop(out->expire);
+	out->pause = event_loop_add_timer(config->loop, PAUSE_MS, on_pause_over, out);
+	event_timer_stop(out->pause);
 	for (int v6 = 0; v6 < 2; v6++) {
 		if (out->listener[v6] >= 0)
 			(void)event_loop_add_fd(config->loop, out->listener[v6], EPOLLIN, on_listener, out, &out->sources[v6]);
@@ -414,5 +441,6 @@ void splice_outbound_free(SpliceOutbound *out)
 	event_source_remove(out->sources[0]);
 	event_source_remove(out->sources[1]);
 	event_timer_free(out->expire);
+	event_timer_free(out->pause);
 	free(out);
 }

@@ -88,7 +88,7 @@ void splice_table_clear(SpliceTable *table)
 			close_flow(&table->flows[i]);
 		table->flows[i].phase = SPLICE_FREE;
 	}
-	for (uint32_t i = 0; i < SPLICE_PIPES_MAX && table->pipes[i].read_fd; i++) {
+	for (uint32_t i = 0; i < SPLICE_PIPES_MAX && i <= table->pipes_top; i++) {
 		fd_close(table->pipes[i].read_fd - 1);
 		fd_close(table->pipes[i].write_fd - 1);
 		table->pipes[i].read_fd = table->pipes[i].write_fd = 0;

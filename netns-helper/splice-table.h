@@ -26,7 +26,7 @@
 
 #define SPLICE_FLOWS_MAX 16384	/* connections; two descriptors each, so RLIMIT_NOFILE usually comes first */
 #define SPLICE_PIPES_MAX 2048	/* directions with bytes under way at one instant */
-#define SPLICE_NURSERY_MAX 32	/* spare transparent sockets of each family */
+#define SPLICE_NURSERY_MAX 8	/* spare transparent sockets of each family */
 #define SPLICE_SYN_MAX 160	/* bytes: virtio header, Ethernet, the largest IPv4 header, the largest TCP header */
 
 enum {
@@ -96,7 +96,7 @@ typedef struct {
 	SplicePipe pipes[SPLICE_PIPES_MAX];
 	_Atomic int32_t nursery[2][SPLICE_NURSERY_MAX]; /* 1 + descriptor; [0] IPv4, [1] IPv6 */
 	_Atomic uint32_t flows_top; /* no entry from here on was ever used */
-	_Atomic uint32_t pipes_top;
+	_Atomic uint32_t pipes_top; /* likewise */
 	_Atomic int32_t fd_high;    /* no descriptor of ours was ever greater */
 	_Atomic uint64_t total;	    /* connections so far */
 } SpliceTable;
