@@ -223,14 +223,15 @@ def _(t):
 	tap.true(resets(c), 'an ordinary end')
 
 
-@test('N-110', 'a reset by the guest reaches the server as the end of the stream')
+@test('N-110', 'a reset by the guest reaches the server: as the end of the stream through the stack, as a reset where kernels talk')
 def _(t):
+	spliced = not helperlab.REFERENCE and os.environ.get('NETNS_DATA_PATH', 'auto') != 'slirp'
 	c, s, g = pair(t)
 	c.sendall(b'x')
 	s.recv(1)
 	c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
 	c.close()
-	tap.same(resets(s), False, 'reset')
+	tap.same(resets(s), spliced, 'reset')
 
 
 @test('N-111', 'urgent data passes both ways')
