@@ -149,7 +149,7 @@ def _(t):
 def sized(t, text):
 	b = container(t)
 	# runc lets the command run before anybody has the terminal, so it looks until there is a size
-	r = session(t, b.id, 'until stty size 2>/dev/null; do :; done; exit 0', '-i', terminal=True)
+	r = session(t, b.id, 'until [ "$(stty size 2>/dev/null)" ]; do :; done; stty size', '-i', terminal=True)
 	r.raw_message(fd=r.attach_pipe)
 	fd = os.open(r.path + '/ctl', os.O_WRONLY | os.O_NONBLOCK)
 	os.write(fd, text)
