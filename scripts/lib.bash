@@ -345,6 +345,14 @@ wait_for()
 	done
 }
 
+# http_get PORT: what a server on the host's loopback answers, without its header.
+http_get()
+{
+	# shellcheck disable=SC2016 # the inner shell expands it
+	timeout 5 bash -c 'exec 4<>"/dev/tcp/127.0.0.1/$1" && printf "GET / HTTP/1.0\r\n\r\n" >&4 &&
+		sed "1,/^\r*\$/d" <&4' sh "$1" 2>&1
+}
+
 # helper_pids: every live process of the network helper under test.
 helper_pids()
 {
