@@ -35,7 +35,8 @@ def arguments():
 	p.add_argument('--no-kills', action='store_true')
 	p.add_argument('--reference', action='store_true')
 	p.add_argument('--keep', action='store_true')
-	p.add_argument('--report')
+	p.add_argument('--report', help='also write the report to this file')
+	p.add_argument('--history', help='write every kill and every event to this file')
 	args = p.parse_args()
 	if args.reference:
 		args.no_kills = True
@@ -66,12 +67,14 @@ class Killer:
 
 	def __init__(self, rigs, book, rng):
 		self.rigs, self.book, self.rng = rigs, book, rng
+		self.doomed = set()	# killed, though /proc may still show them alive for some milliseconds
 
 	def turn(self):
 		"""One kill, or none if nothing may be killed just now."""
 		rng = self.rng
 		rig = rng.choice(self.rigs)
-		groups = [g for g in rig.groups() if len(g[2]) >= 2]
+		groups = [(level, target, [p for p in pids if p not in self.doomed]) for level, target, pids in rig.groups()]
+		groups = [g for g in groups if len(g[2]) >= 2]
 		if not groups:
 			return 0
 		level, target, pids = rng.choice(groups)
@@ -88,8 +91,10 @@ class Killer:
 		if not any(world.works(p) for p in rest):
 			return 0
 		done = sum(world.kill(p, number) for p in victims)
+		self.doomed.update(victims)
 		if done:
-			self.book.killed(level, '%s %s' % (roles, signal.Signals(number).name))
+			self.book.killed(level, '%s %s' % (roles, signal.Signals(number).name), target.name,
+				'%s of %s' % (victims, sorted(pids)))
 		return done
 
 	def run(self, kills, seconds):
@@ -147,16 +152,21 @@ def main():
 	for rig in rigs:
 		rig.finish()
 	count_events(journal, book)
-	if args.keep:
-		dump(journal)
+	if args.history:
+		write_history(args.history, journal, book)
 	journal.stop()
 	return conclude(args, book, time.monotonic() - begin)
 
 
-def dump(journal):
-	"""For --keep: what the journal says."""
-	for e in journal.entries('SYSLOG_IDENTIFIER=conmon', 'SYSLOG_IDENTIFIER=netns-helper'):
-		print({k: v for k, v in e.items() if not k.startswith('_') or k == '_PID'})
+def write_history(path, journal, book):
+	"""Kills, and what the daemons said about them, to find out about a failure."""
+	with open(path, 'w') as f:
+		f.write('begin %.3f\n' % book.begin)
+		f.writelines(line + '\n' for line in book.history + book.failures)
+		for e in journal.entries('SYSLOG_IDENTIFIER=conmon', 'SYSLOG_IDENTIFIER=netns-helper'):
+			if 'MESSAGE_ID' in e:
+				f.write('%8.3f %s %s[%s]: %s\n' % (int(e['__MONOTONIC_TIMESTAMP']) / 1e6 - book.begin,
+					e.get('CONTAINER_NAME', '-'), e['SYSLOG_IDENTIFIER'], e['_PID'], e['MESSAGE']))
 
 
 def conclude(args, book, seconds):

@@ -461,7 +461,7 @@ class Rig:
 	def role(target, pid):
 		"""Which process of ours it is, as the state file says."""
 		try:
-			with open('/run/tandem/conmon-%s.state' % target.state_id) as f:
+			with open('/run/tandem/conmon-%s.state' % target.cid) as f:
 				for line in f:
 					key, _, value = line.strip().partition('=')
 					if key.endswith('_PID') and value == str(pid) and key != 'PAYLOAD_PID':

@@ -3,6 +3,9 @@
 import collections
 import statistics
 import threading
+import time
+
+SAID_MAX = 12	# failures of one kind that are told in words
 
 
 class Ledger:
@@ -18,15 +21,19 @@ class Ledger:
 		self.broken = collections.Counter()
 		self.gaps = collections.defaultdict(list)
 		self.events = collections.Counter()
+		self.said = collections.Counter()
 		self.failures = []
+		self.begin = time.monotonic()
+		self.history = []	# every kill: when, whom, which processes
 
 	def count(self, what, n=1):
 		with self.lock:
 			self.counts[what] += n
 
-	def killed(self, level, how):
+	def killed(self, level, how, name, pids):
 		with self.lock:
 			self.kills[(level, how)] += 1
+			self.history.append('%8.3f %s %s: %s %s' % (time.monotonic() - self.begin, level, name, how, pids))
 
 	def gap(self, who, ms):
 		with self.lock:
@@ -38,8 +45,9 @@ class Ledger:
 			raise ValueError(promise)
 		with self.lock:
 			self.broken[promise] += n
-			if len(self.failures) < 200:
-				self.failures.append('%s: %s' % (promise, text))
+			self.said[promise] += 1
+			if self.said[promise] <= SAID_MAX:
+				self.failures.append('%8.3f %s: %s' % (time.monotonic() - self.begin, promise, text))
 
 	def fail(self, text):
 		"""The run itself went wrong."""
@@ -75,7 +83,7 @@ class Ledger:
 		line('events in the journal')
 		for what, n in sorted(self.events.items()):
 			line('  %9d  %s' % (n, what))
-		for text in self.failures[:60]:
+		for text in self.failures[:100]:
 			line('FAILURE  ' + text)
 
 	def ok(self):

@@ -11,7 +11,9 @@
  *
  * Line i of stream s is a function of (SEED, s, i) only, so the checker needs no copy of what was written.
  */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
