@@ -226,15 +226,18 @@ Supervisor *keeper_supervisor_new(Helper *helper)
 	return sv;
 }
 
-/* Named after what the engine calls the target: the last part of a path, or the pid; and the interface. */
+/* Named after what the engine calls the target: the last part of a path (of /proc/PID/ns/net the pid), or the pid; and the interface. */
 StateFile *keeper_state_open(const Helper *helper)
 {
 	const Options *options = helper->options;
 	const char *slash = strrchr(options->target, '/');
-	char id[96];
+	char id[96], pid[16];
 
-	snprintf(id, sizeof(id), "%.64s-%s", slash && slash[1] ? slash + 1 : options->target,
-		options->tap_name ? options->tap_name : "link");
+	if (sscanf(options->target, "/proc/%15[0-9]/ns/net", pid) == 1)
+		snprintf(id, sizeof(id), "%s-%s", pid, options->tap_name ? options->tap_name : "link");
+	else
+		snprintf(id, sizeof(id), "%.64s-%s", slash && slash[1] ? slash + 1 : options->target,
+			options->tap_name ? options->tap_name : "link");
 	for (char *p = id; *p; p++)
 		if (!isalnum((unsigned char)*p) && !strchr("-_.", *p))
 			*p = '_';

@@ -148,6 +148,7 @@ class Container(Conmon):
 
 	def stop(self):
 		want = self.code
+		self.client.wait_first()	# process 1 of a namespace does not get a SIGTERM that it has no handler for yet
 		finish = self.client.settle if self.client.echoes else None
 		if finish:
 			finish()
@@ -242,6 +243,11 @@ class Client:
 						% (self.container.name, e))
 				return
 			time.sleep(0.02)
+
+	def wait_first(self):
+		with self.lock:
+			if not self.lock.wait_for(lambda: self.came or self.closed, DEADLINE):
+				self.book.breach('client bytes lost, doubled or changed', '%s: nothing came' % self.container.name)
 
 	def settle(self):
 		"""Stop typing, wait for the last echo, compare."""

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import subprocess
+import threading
 import time
 
 import world
@@ -123,7 +124,7 @@ class Rig:
 			guest = Guest(self, 'guest%d' % i, 8100 + i, options).start()
 			for address in ('127.0.0.1', netlab.HOST4):	# the guest's neighbours are known from here on
 				until(lambda: self.is_answered(guest, address), '%s answers' % guest.name)
-			guest.fds = self.fds(guest)
+			guest.fds = self.settled_fds(guest)
 			self.guests.append(guest)
 			self.threads.start(self.tcp, guest, '127.0.0.1')
 			self.threads.start(self.tcp, guest, netlab.HOST4)
@@ -238,12 +239,17 @@ class Rig:
 				s, _ = self.outside.accept()
 			except (TimeoutError, socket.timeout):
 				continue
-			with s:
-				s.settimeout(ANSWER)
-				try:
-					s.sendall(s.recv(64))
-				except OSError:
-					pass
+			threading.Thread(target=self.serve_one, args=(s,), daemon=True).start()
+
+	def serve_one(self, s):
+		with s:
+			s.settimeout(ANSWER)
+			try:
+				s.sendall(s.recv(64))
+			except (TimeoutError, socket.timeout):
+				self.book.count('connections that reached the server without their guest')
+			except OSError:
+				pass
 
 	def outbound(self, guest):
 		"""The guest's own connections to the host; with the gap of a kill in between they may take longer."""
@@ -307,6 +313,17 @@ class Rig:
 		pids = guest.processes()
 		return world.describe_fds(pids[0]) if pids else {}
 
+	def settled_fds(self, guest):
+		"""What an idle helper has open: the same for a second."""
+		before, end = None, time.monotonic() + 10
+		while time.monotonic() < end:
+			now = self.fds(guest)
+			if now == before:
+				break
+			before = now
+			time.sleep(1)
+		return self.fds(guest)
+
 	def stop(self):
 		self.stopping = True
 
@@ -333,4 +350,4 @@ class Rig:
 		try:
 			until(lambda: sum(more().values()) <= 2, 'descriptors of %s as at the beginning' % guest.name)
 		except TimeoutError as e:
-			self.book.breach('left over', '%s: more: %r' % (e, more()))
+			self.book.breach('left over', '%s: more: %r: %s' % (e, more(), world.describe_sockets(guest.processes()[0])))
