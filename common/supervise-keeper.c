@@ -134,7 +134,8 @@ static uint64_t backoff_ms(KeeperView *view, int code, int status)
 {
 	WorkerSlot *slot = slot_at(view);
 	uint64_t lived = event_now_ms() - atomic_load(&slot->started_ms);
-	bool from_outside = code == CLD_KILLED && status == SIGKILL && !view->killed_as_hung;
+	/* code 0: not our child, the worker of a keeper that was killed; its cause can't be known in time */
+	bool from_outside = ((code == CLD_KILLED && status == SIGKILL) || code == 0) && !view->killed_as_hung;
 	unsigned quick;
 	uint64_t delay;
 

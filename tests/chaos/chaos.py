@@ -21,7 +21,7 @@ from ledger import Ledger	# noqa: E402
 
 PAIRS = 0.2			# of the kills hit two processes of one container
 HANGS = 0.03			# SIGSTOP: the worker hangs, the keeper has to see it
-CRASHES = 0.05			# SIGSEGV
+CRASHES = 0.02			# SIGSEGV; three of one worker within seconds are a crash loop, and it is started with less
 GAP_WAIT = 0.06			# s, mean time between two kills over all containers
 
 
