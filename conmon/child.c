@@ -3,6 +3,9 @@
 #include "conmon/child.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -62,6 +65,30 @@ static bool find_stray(const ReaperState *state, pid_t pid, int *ret_wait_status
 	return false;
 }
 
+/*
+ * Nobody of us is its parent any more, and the parent it has now has not reaped it yet: proc(5) shows the wait status of a zombie
+ * to those who may trace it. Others see 0 there, which must never be taken for a status, so that is asked first.
+ */
+static bool zombie_status(pid_t pid, int pidfd, int *ret_wait_status)
+{
+	char path[64], text[1024];
+	const char *state;
+	ssize_t size;
+
+	snprintf(path, sizeof(path), "/proc/%d/cwd", (int)pid);
+	if (readlink(path, text, sizeof(text)) >= 0 || errno != ENOENT)	/* EACCES: we may not see it */
+		return false;
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	size = fd_read_file(path, text, sizeof(text));
+	state = size > 0 ? strrchr(text, ')') : NULL;
+	if (!state || strncmp(state, ") Z ", 4) != 0)
+		return false;
+	while (size > 0 && text[size - 1] == '\n')
+		text[--size] = '\0';
+	*ret_wait_status = atoi(strrchr(text, ' ') + 1);	/* exit_code is the last field */
+	return process_pidfd_signal(pidfd, 0) == 0;	/* still not reaped: the number still was this process */
+}
+
 int child_status(const Conmon *conmon, pid_t pid, const char *pidfd_name, int *ret_wait_status)
 {
 	int pidfd = fd_store_get(conmon->store, pidfd_name);
@@ -80,7 +107,9 @@ int child_status(const Conmon *conmon, pid_t pid, const char *pidfd_name, int *r
 		return 1;
 	if (pidfd < 0)
 		return -EAGAIN;
-	return process_pidfd_exit_status(pidfd, ret_wait_status) == 0 ? 1 : -EAGAIN;
+	if (process_pidfd_exit_status(pidfd, ret_wait_status) == 0 || zombie_status(pid, pidfd, ret_wait_status))
+		return 1;
+	return -EAGAIN;
 }
 
 void child_reap_all(ReaperState *state)
