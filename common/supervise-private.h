@@ -60,6 +60,8 @@ struct Supervisor {
 	EventLoop *worker_loop;
 	EventSource *keeper_watch;
 	EventTimer *heartbeat_timer, *keeper_timer;
+	uint64_t keeperless_ms; /* since when keeper number keeperless_number is gone */
+	unsigned keeperless_number;
 	unsigned watched_keeper; /* its number in SuperviseShared.keepers */
 	bool tracing;
 };

@@ -25,6 +25,7 @@
 
 #define NEW_KEEPER_LOOKS 200 /* times NEW_KEEPER_LOOK_US: 20 ms at the most */
 #define NEW_KEEPER_LOOK_US 100
+#define SENIOR_LIMIT_MS 2000 /* for a worker before us in the list to make the new keeper */
 #define KEEPER_LOOK_MS 20 /* while another worker makes the new keeper */
 
 static void watch_keeper(Supervisor *sv);
@@ -140,11 +141,49 @@ void supervise_retire(Supervisor *sv)
 
 /* --- the keeper's death --- */
 
+/* By its pidfd: kill(2) finds a dead worker, too, until its new parent has reaped it. */
+static bool is_worker_alive(Supervisor *sv, const WorkerSlot *slot)
+{
+	int pidfd = atomic_load(&slot->pidfd);
+
+	return atomic_load(&slot->pid) > 0 && pidfd >= 0 && !process_pidfd_has_ended(pidfd);
+}
+
+static bool is_claimed(Supervisor *sv, pid_t holder)
+{
+	for (unsigned i = 0; i < sv->config.n_workers; i++)
+		if (atomic_load(&sv->shared->workers[i].pid) == holder)
+			return is_worker_alive(sv, &sv->shared->workers[i]);
+	return false;
+}
+
+/*
+ * The first living worker of the list makes the keeper, because later ones may have given up rights that the keeper and
+ * those it starts need. One that hangs is waited for only so long.
+ */
+static bool is_senior_at_work(Supervisor *sv)
+{
+	uint64_t now = event_now_ms();
+
+	if (sv->keeperless_number != sv->watched_keeper || !sv->keeperless_ms) {
+		sv->keeperless_number = sv->watched_keeper;
+		sv->keeperless_ms = now;
+	}
+	if (now - sv->keeperless_ms >= SENIOR_LIMIT_MS)
+		return false;
+	for (int i = 0; i < sv->self; i++)
+		if (is_worker_alive(sv, &sv->shared->workers[i]))
+			return true;
+	return false;
+}
+
 static bool claim_keeper_role(Supervisor *sv)
 {
 	pid_t holder = atomic_load(&sv->shared->claim);
 
-	if (holder != 0 && (holder == getpid() || kill(holder, 0) == 0 || errno != ESRCH))
+	if (is_senior_at_work(sv))
+		return false;
+	if (holder != 0 && (holder == getpid() || is_claimed(sv, holder)))
 		return false;
 	return atomic_compare_exchange_strong(&sv->shared->claim, &holder, getpid());
 }

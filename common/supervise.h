@@ -9,7 +9,7 @@
  * after every SUPERVISE_STEP_DEATHS deaths; what a step leaves out is the worker's affair.
  *
  * If the keeper dies and the policy says that it must not matter (SUPERVISE_SURVIVE_KEEPER, may be switched at run
- * time), the first worker to notice clones a new one. Otherwise workers die with it (PR_SET_PDEATHSIG), before the
+ * time), the first living worker of the list clones a new one. Otherwise workers die with it (PR_SET_PDEATHSIG), before the
  * caller's waitpid() sees it dead.
  */
 #include <signal.h>
