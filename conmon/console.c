@@ -81,6 +81,9 @@ static void console_take(Monitor *m, int fd)
 	int r;
 
 	set_output_flags(fd);
+	/* a size that was sent before the container's command could run is its size from the beginning (C-94) */
+	control_serve(m, OWNER_CTL);
+	control_serve(m, OWNER_WINSZ);
 	r = fd_store_put(m->store, FD_CONSOLE, fd);
 	if (r < 0) {
 		fd_close(fd);

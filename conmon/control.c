@@ -128,6 +128,8 @@ void control_serve(Monitor *m, unsigned owner)
 {
 	Ring *ring = &m->st->rings[owner];
 
+	if (!m->control_source[owner])
+		return;
 	for (int i = 0; i < FILLS_PER_WAKE_UP; i++) {
 		size_t room = ring_free(ring, log_mark_pos(m->st->control_mark[owner]));
 

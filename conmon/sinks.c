@@ -2,8 +2,9 @@
  * The log sinks at work: each has a position in each stream, and a policy for when it can't keep up or fails.
  *
  * A sink that makes progress, however slowly, is waited for: the ring fills and the container with it, nothing is lost. One that has taken
- * nothing for LOG_STALL_MS, or whose records fail (full disk, no journal), is not: when the ring is full its oldest half
- * is dropped, counted, and the count is written into the log itself once that works again.
+ * nothing for LOG_STALL_MS, or whose records fail (no journal), is not: when the ring is full its oldest half is dropped. A file that
+ * refuses records (full disk) gets a new chance every LOG_RETRY_MS; what it refused then is dropped, so that it goes on with
+ * what is new. All that is dropped is counted, and the count is written into the log itself once that works again.
  */
 #include "config.h"
 
@@ -147,6 +148,15 @@ static void sink_works(Monitor *m, LogSink *sink)
 		sink_resumed(m, sink);
 }
 
+/* It had its chance: the next one is for what comes now. */
+static void sink_drop_refused(Monitor *m, LogSink *sink)
+{
+	if (sink->driver->transport != &log_file_transport)
+		return;	/* a receiver that comes back takes what was kept */
+	for (unsigned s = 0; s < STREAMS; s++)
+		log_sink_drop(sink, &m->st->rings[s], s, ring_head(&m->st->rings[s]));
+}
+
 void sinks_pump(Monitor *m, unsigned stream, LogUrgency urgency)
 {
 	for (unsigned i = 0; i < m->st->n_sinks; i++) {
@@ -155,17 +165,19 @@ void sinks_pump(Monitor *m, unsigned stream, LogUrgency urgency)
 
 		if (log_mark_pos(sink->mark[stream]) == ring_head(&m->st->rings[stream]) || sink->is_full)
 			continue;
-		if (sink->retry_ms && event_now_ms() < sink->retry_ms) {
+		if (urgency != LOG_FINISH && sink->retry_ms && event_now_ms() < sink->retry_ms) {
 			monitor_look_later(m);
 			continue;
 		}
 		r = sink_pump(m, sink, stream, urgency);
-		if (r == -EAGAIN || r == -ENOBUFS)
+		if (r == -EAGAIN || r == -ENOBUFS) {
 			sink_is_full(m, sink);
-		else if (r < 0)
+		} else if (r < 0) {
 			sink_failed(m, sink, r);
-		else
+			sink_drop_refused(m, sink);
+		} else {
 			sink_works(m, sink);
+		}
 	}
 }
 
