@@ -71,7 +71,6 @@ static int console_serve(Monitor *m, int fd)
 			return r;
 		}
 	}
-	control_apply_resize(m);
 	r = monitor_add_stream(m, STREAM_OUT, fd, true);
 	return r < 0 ? r : input_open(m);
 }
@@ -80,7 +79,6 @@ static void console_take(Monitor *m, int fd)
 {
 	int r;
 
-	set_output_flags(fd);
 	/* a size that was sent before the container's command could run is its size from the beginning (C-94) */
 	control_serve(m, OWNER_CTL);
 	control_serve(m, OWNER_WINSZ);
@@ -91,6 +89,8 @@ static void console_take(Monitor *m, int fd)
 		event_source_remove(m->console_source);
 		m->console_source = NULL;
 		fd_store_close(m->store, CONSOLE_CONNECTION);
+		control_apply_resize(m);	/* first of all: the command is running already */
+		set_output_flags(fd);
 		r = console_serve(m, fd);
 	}
 	if (r < 0) {
@@ -146,6 +146,8 @@ static void on_listener(void *data, uint32_t events)
 		r = connection_serve(m, fd);
 	if (r < 0)
 		console_failed(m, "Failed to serve the console socket", r);
+	else
+		on_connection(m, 0);	/* most likely it's there */
 }
 
 void console_look(Monitor *m)
@@ -207,6 +209,7 @@ int console_open(Monitor *m)
 		if (shared->console_ready && m->streams[STREAM_OUT].fd >= 0)
 			return 0;	/* just adopted */
 		fd_store_close(m->store, CONSOLE_CONNECTION);
+		control_apply_resize(m);
 		int r = console_serve(m, fd);
 
 		if (r >= 0 && !shared->console_ready) {

@@ -120,6 +120,8 @@ struct Monitor {
 	uint64_t active_ms;
 	bool again;		/* there is work left that no event will announce */
 	bool is_draining;
+	uint64_t settle_ms;	/* since when only the journal is waited for */
+	bool is_settled;
 	bool done;
 };
 
@@ -151,6 +153,9 @@ bool sinks_look_for_stalls(Monitor *m, uint64_t now_ms);
 void sinks_reopen(Monitor *m);
 /** Make everything durable. */
 void sinks_sync(Monitor *m);
+/** Whether receivers have taken all datagrams out of their queues. */
+bool sinks_are_settled(const Monitor *m);
+bool sinks_have_datagrams(const Monitor *m);
 /** A datagram that a killed predecessor had sent. */
 void sinks_commit(Monitor *m, const ExactTicket *ticket);
 

@@ -33,6 +33,8 @@
 
 #define PIPE_SIZE_IDLE 65536	/* bytes; the kernel's default */
 #define BUSY_READ 32768		/* a read of so much means that more is on its way */
+#define SETTLE_MS 100	/* at most, for the journal to look at who sent what, before we are gone (C-171) */
+#define SETTLE_LOOK_MS 2
 #define DRAIN_TERMINAL_MAX (64 * 1024 * 1024)	/* bytes; a background process may write to the terminal for ever */
 
 MonitorState *monitor_state_new(const ConmonOptions *options)
@@ -386,6 +388,25 @@ static void finish(Monitor *m)
 	m->done = true;
 }
 
+/*
+ * The journal reads name and unit of a sender from /proc when it takes a datagram. It gets a moment, and another one for the datagram that it
+ * has taken last. @return whether it has had them
+ */
+static bool has_settled(Monitor *m)
+{
+	uint64_t now_ms = event_now_ms();
+
+	if (!sinks_have_datagrams(m))
+		return true;
+	if (!m->settle_ms)
+		m->settle_ms = now_ms;
+	if (now_ms - m->settle_ms >= SETTLE_MS || (m->is_settled && now_ms - m->settle_ms >= SETTLE_LOOK_MS))
+		return true;
+	m->is_settled = sinks_are_settled(m);
+	event_timer_set(m->stall_timer, SETTLE_LOOK_MS);
+	return false;
+}
+
 /* The container has ended: C-189.2, C-122, C-154. Called in every round until all is out. */
 static void monitor_drain(Monitor *m)
 {
@@ -407,7 +428,9 @@ static void monitor_drain(Monitor *m)
 	monitor_unmute(m);
 	drain_look_for_stalls(m);
 	monitor_look_later(m);
-	if (at_once || !m->st->released || (is_read && sinks_are_drained(m) && attach_is_drained(m)))
+	if (at_once || !m->st->released)
+		finish(m);
+	else if (is_read && sinks_are_drained(m) && attach_is_drained(m) && has_settled(m))
 		finish(m);
 }
 

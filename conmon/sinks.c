@@ -2,18 +2,21 @@
  * The log sinks at work: each has a position in each stream, and a policy for when it can't keep up or fails.
  *
  * A sink that makes progress, however slowly, is waited for: the ring fills and the container with it, nothing is lost. One that has taken
- * nothing for LOG_STALL_MS, or whose records fail (no journal), is not: when the ring is full its oldest half is dropped. A file that
- * refuses records (full disk) gets a new chance every LOG_RETRY_MS; what it refused then is dropped, so that it goes on with
- * what is new. All that is dropped is counted, and the count is written into the log itself once that works again.
+ * nothing for LOG_STALL_MS, or whose records fail (no journal), is not: when the ring is full its oldest half is dropped. What a
+ * file refuses (full disk) is dropped at once, so that it goes on with what is new as soon as there is room. All that is dropped is counted, and the count is written into the log itself once that works again.
  */
 #include "config.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <linux/sockios.h>
 
 #include "conmon/diag.h"
 #include "conmon/monitor-private.h"
+
+#define LOG_RESUMED_MS 1000	/* without an error for so long, and it counts as working again */
 
 void sinks_prepare(MonitorState *st, const ConmonOptions *options)
 {
@@ -57,7 +60,9 @@ static void sink_failed(Monitor *m, LogSink *sink, int error)
 {
 	char text[256], code[32];
 
-	sink->retry_ms = event_now_ms() + LOG_RETRY_MS;
+	sink->failed_ms = event_now_ms();
+	if (sink->driver->transport != &log_file_transport)
+		sink->retry_ms = sink->failed_ms + LOG_RETRY_MS;
 	monitor_look_later(m);
 	if (sink->error)
 		return;	/* told already */
@@ -144,11 +149,12 @@ static void sink_works(Monitor *m, LogSink *sink)
 	sink->retry_ms = sink->stalled_ms = 0;
 	if (sink->is_behind && sink_has_caught_up(m, sink))
 		sink->is_behind = false;
-	if (sink->error && !sink->is_behind)
+	/* A disk with room for a few records now and then must not fill the journal with this. */
+	if (sink->error && !sink->is_behind && event_now_ms() - sink->failed_ms >= LOG_RESUMED_MS)
 		sink_resumed(m, sink);
 }
 
-/* It had its chance: the next one is for what comes now. */
+/* The next chance is for what comes next. */
 static void sink_drop_refused(Monitor *m, LogSink *sink)
 {
 	if (sink->driver->transport != &log_file_transport)
@@ -268,6 +274,26 @@ void sinks_sync(Monitor *m)
 		if (r < 0)
 			diag_warn_errno(r, "Failed to sync %s log:", sink->driver->name);
 	}
+}
+
+bool sinks_are_settled(const Monitor *m)
+{
+	for (unsigned i = 0; i < m->st->n_sinks; i++) {
+		const LogSink *sink = &m->st->sinks[i];
+		int queued = 0;
+
+		if (!sink->error && sink->socket.fd >= 0 && ioctl(sink->socket.fd, SIOCOUTQ, &queued) == 0 && queued > 0)
+			return false;
+	}
+	return true;
+}
+
+bool sinks_have_datagrams(const Monitor *m)
+{
+	for (unsigned i = 0; i < m->st->n_sinks; i++)
+		if (m->st->sinks[i].socket.fd >= 0)
+			return true;
+	return false;
 }
 
 void sinks_commit(Monitor *m, const ExactTicket *ticket)

@@ -161,6 +161,7 @@ struct LogSink {
 	uint64_t lost_bytes, lost_lines;	/* ever */
 	uint64_t noted_bytes, noted_lines;	/* of them already told in the log itself */
 	int error;		/* errno while records can't be delivered, else 0 */
+	uint64_t failed_ms;	/* when that last happened */
 	uint64_t retry_ms;	/* no attempt before */
 	bool is_full;		/* its socket takes no more; POLLOUT will tell */
 	uint64_t stalled_ms;	/* since when it takes nothing; 0: it does */
