@@ -15,7 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import helperlab
 import netlab
 import tap
-from helperlab import ALL, api, api_open, connect_error, forward, free_port, n_fds
+from helperlab import api, api_open, connect_error, forward, free_port, n_fds
 from netlab import HOST, HOST4, OUTSIDE, OUTSIDE4, pidfd_wait
 from tap import test
 
@@ -55,7 +55,7 @@ def limited(soft, hard):
 	return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@test('N-258', 'an idle helper sleeps: a few wake-ups in three seconds, with everything enabled', modes=ALL)
+@test('N-258', 'an idle helper sleeps: a few wake-ups in three seconds, with everything enabled', modes=['user', helperlab.ROOTLESS])
 def _(t):
 	g = t.guest()
 	path = t.path('api.sock')
@@ -88,7 +88,7 @@ def _(t):
 			quiet(h, 1, 12, 'a client that sent %r' % text)
 
 
-@test('N-258', 'no state of a connection makes it spin: half-closed, reset, full, refused')
+@test('N-258', 'no state of a connection makes it spin: half-closed, reset, full, refused', modes=['user'], deadline=60)
 def _(t):
 	g, h = t.pair()
 	listener = t.listen(OUTSIDE, OUTSIDE4)
@@ -121,7 +121,7 @@ def _(t):
 		quiet(h, 1, 30, 'a receiver that does not read')
 
 
-@test('N-261', 'a thousand short connections: descriptors are back at the start level', modes=ALL, deadline=60)
+@test('N-261', 'a thousand short connections: descriptors are back at the start level', deadline=60)
 def _(t):
 	g, h = t.pair()
 	s = t.listen()
