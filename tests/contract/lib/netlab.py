@@ -81,6 +81,9 @@ def _wire():
 		at.ip('link', 'set', 'wan', 'up')
 	HOST.ip('route', 'add', 'default', 'via', OUTSIDE4)
 	HOST.ip('-6', 'route', 'add', 'default', 'via', OUTSIDE6)
+	# where nobody is, there is silence: no ICMP from a router
+	OUTSIDE.ip('route', 'add', 'blackhole', 'default')
+	OUTSIDE.ip('-6', 'route', 'add', 'blackhole', 'default')
 	with open('/proc/sys/net/ipv4/ping_group_range', 'w') as f:
 		f.write('0 2147483647')
 	tap.until(lambda: not HOST.links('tentative') and 'LOWER_UP' in HOST.link('wan')['flags'], 'host link is up')
