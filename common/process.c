@@ -176,34 +176,8 @@ __attribute__((noinline)) void process_trim_stack(void)
 			break;
 }
 
-#define SEAL_CHUNK_MAX 32768
-#define SEAL_CHUNKS_MAX 8192 /* a start does not leave more holes than that */
-
-/* Holes are allocated and never freed: a few kilobytes of address space, in pages that stay shared. */
-static void seal_heap(void)
-{
-#ifndef __SANITIZE_ADDRESS__
-	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-	uintptr_t top = ((uintptr_t)sbrk(0) & ~(page - 1)) -
-			page; /* malloc_trim() has left the rest page at the most */
-	int left = SEAL_CHUNKS_MAX;
-
-	for (size_t size = SEAL_CHUNK_MAX; size >= 32; size /= 2)
-		while (left-- > 0) {
-			void *hole = malloc(size);
-
-			if (!hole || (uintptr_t)hole < top)
-				continue;
-			free(hole);
-			break;
-		}
-#endif
-}
-
 void process_settle_memory(void)
 {
-	(void)malloc_trim(0);
-	seal_heap();
 	(void)malloc_trim(0);
 	process_trim_stack();
 }

@@ -44,10 +44,7 @@ void process_title_init(int argc, char **argv, char **envp);
  */
 void process_set_title(const char *role);
 
-/**
- * Before the first fork: give free heap pages back (malloc_trim(3)), and take what free room is left between live allocations out of
- * circulation, so that the children's allocations come from fresh pages instead of each copying the parent's. Trims the stack too.
- */
+/** Before the first fork: give free heap pages (malloc_trim(3)) and unused stack pages back, so that no child copies them. */
 void process_settle_memory(void);
 
 /** Give the stack pages below the caller's frame back, once a busy start is over. */

@@ -16,17 +16,17 @@
 #include "common/fd-util.h"
 #include "common/shared-memory.h"
 
-#define KEYS_MAX 32
+#define TEXT_MAX 2700 /* bytes of all KEY=value lines; with the events this is one page */
 #define EVENTS_MAX 8
+#define EVENT_MAX 170
 
 /*
  * The content is in shared memory, so that whichever process goes on after a death knows it; writers are few and the
  * file is only a view.
  */
 typedef struct {
-	char keys[KEYS_MAX][32];
-	char values[KEYS_MAX][256];
-	char events[EVENTS_MAX][256];
+	char text[TEXT_MAX]; /* KEY=value lines, NUL-terminated */
+	char events[EVENTS_MAX][EVENT_MAX];
 	unsigned n_events;
 } Content;
 
@@ -92,21 +92,45 @@ format_into(char *out, size_t size, const char *format, va_list args)
 			*out = ' ';
 }
 
+/* The line of this key, or NULL. */
+static char *find_line(char *text, const char *key)
+{
+	size_t len = strlen(key);
+
+	while (*text) {
+		if (strncmp(text, key, len) == 0 && text[len] == '=')
+			return text;
+		text += strcspn(text, "\n");
+		text += *text == '\n';
+	}
+	return NULL;
+}
+
 void state_file_set(StateFile *file, const char *key, const char *format, ...)
 {
+	char line[STATE_FILE_LINE_MAX], *old;
+	size_t used, len;
 	va_list args;
 
 	if (!file)
 		return;
-	for (unsigned i = 0; i < KEYS_MAX; i++) {
-		if (file->content->keys[i][0] && strcmp(file->content->keys[i], key) != 0)
-			continue;
-		va_start(args, format);
-		format_into(file->content->values[i], sizeof(file->content->values[i]), format, args);
-		va_end(args);
-		(void)snprintf(file->content->keys[i], sizeof(file->content->keys[i]), "%s", key);
-		return;
+	len = (size_t)snprintf(line, sizeof(line), "%s=", key);
+	va_start(args, format);
+	format_into(line + len, sizeof(line) - len - 1, format, args);
+	va_end(args);
+	len = strlen(line);
+	line[len++] = '\n';
+	old = find_line(file->content->text, key);
+	if (old) {
+		char *rest = old + strcspn(old, "\n") + 1;
+
+		memmove(old, rest, strlen(rest) + 1);
 	}
+	used = strlen(file->content->text);
+	if (used + len >= sizeof(file->content->text))
+		return;
+	memcpy(file->content->text + used, line, len);
+	file->content->text[used + len] = '\0';
 }
 
 void state_file_event(StateFile *file, const char *format, ...)
@@ -129,15 +153,13 @@ void state_file_event(StateFile *file, const char *format, ...)
 
 void state_file_flush(StateFile *file)
 {
-	char out[KEYS_MAX * 290 + EVENTS_MAX * 290];
-	size_t used = 0;
+	char out[sizeof(Content) + EVENTS_MAX * 24];
+	size_t used;
 	unsigned n, first;
 
 	if (!file)
 		return;
-	for (unsigned i = 0; i < KEYS_MAX && file->content->keys[i][0]; i++)
-		used += (size_t)snprintf(out + used, sizeof(out) - used, "%s=%s\n", file->content->keys[i],
-			file->content->values[i]);
+	used = (size_t)snprintf(out, sizeof(out), "%s", file->content->text);
 	n = file->content->n_events;
 	first = n > EVENTS_MAX ? n - EVENTS_MAX : 0;
 	for (unsigned i = first; i < n; i++)

@@ -8,7 +8,9 @@ typedef struct StateFile StateFile;
 
 /** @return NULL if there is no runtime directory to write in (not an error: state is then not published) */
 StateFile *state_file_open(const char *daemon, const char *id);
-/** Set or replace one key (shorter than 32 bytes; value cut at 255). Written by state_file_flush(). NULL @p file is fine everywhere. */
+#define STATE_FILE_LINE_MAX 1200 /* bytes of KEY=value; what is longer is cut */
+
+/** Set or replace one key. Written by state_file_flush(). NULL @p file is fine everywhere. */
 void state_file_set(StateFile *file, const char *key, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /** Append to the list of recent events (EVENT.n=…, the latest 8 are kept) with the wall-clock time. */

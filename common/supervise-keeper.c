@@ -340,7 +340,7 @@ static void on_health_timer(void *data)
 	event_timer_set(sv->health_timer, SUPERVISE_HEARTBEAT_MS);
 	if (!sv->trimmed) {
 		sv->trimmed = true;
-		process_trim_stack();
+		process_settle_memory();
 	}
 }
 

@@ -12,6 +12,7 @@ conmon_process_sources = \
 	conmon/environment.c conmon/environment.h \
 	conmon/exit-command.c conmon/exit-command.h \
 	conmon/exit-report.c conmon/exit-report.h \
+	conmon/fresh-start.c conmon/fresh-start.h \
 	conmon/front.c conmon/front.h \
 	conmon/json-text.c conmon/json-text.h \
 	conmon/keeper.c conmon/keeper.h \

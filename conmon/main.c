@@ -17,6 +17,7 @@
 #include "common/shared-memory.h"
 #include "conmon/diag.h"
 #include "conmon/environment.h"
+#include "conmon/fresh-start.h"
 #include "conmon/front.h"
 #include "conmon/keeper.h"
 #include "conmon/monitor.h"
@@ -222,8 +223,16 @@ int main(int argc, char **argv, char **envp)
 	}
 	(void)setlocale(LC_ALL, "");
 
-	options = take_options(argc, argv);
-	if (!options || environment_take_pipes(&environment, options->exec_attach) < 0)
+	options = fresh_start_take(&environment);
+	if (options) {
+		(void)options_start_diagnostics(options);
+	} else {
+		options = take_options(argc, argv);
+		if (!options)
+			return 1;
+		fresh_start_exec(options, argv);
+	}
+	if (environment_take_pipes(&environment, options->exec_attach) < 0)
 		return 1;
 	environment_protect_from_oom(&environment);
 	front_set_signals();

@@ -7,6 +7,7 @@
 
 typedef enum { MODE_CREATE, MODE_RESTORE, MODE_EXEC } ConmonMode;
 
+/* A new pointer goes into the tables of fresh-start.c, too. */
 typedef struct {
 	ConmonMode mode;
 	bool is_exec, is_restore;	/* as given; validation refuses both together */

@@ -33,7 +33,7 @@ static int check_early(const ConmonOptions *o)
 	return 0;
 }
 
-static int start_diagnostics(const ConmonOptions *o)
+int options_start_diagnostics(const ConmonOptions *o)
 {
 	DiagLevel level;
 
@@ -248,7 +248,7 @@ int options_validate(ConmonOptions *options)
 {
 	int r;
 
-	if ((r = check_early(options)) < 0 || (r = start_diagnostics(options)) < 0 ||
+	if ((r = check_early(options)) < 0 || (r = options_start_diagnostics(options)) < 0 ||
 		(r = check_mode(options)) < 0 || (r = check_runtime(options)) < 0 ||
 		(r = complete_paths(options)) < 0 || (r = check_log_paths(options)) < 0 ||
 		(r = open_log_file(options)) < 0)

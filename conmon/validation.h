@@ -10,3 +10,6 @@
  * @return 0, or -EINVAL after the one line about what is wrong was printed
  */
 int options_validate(ConmonOptions *options);
+
+/** Only the diagnostics, for options that were checked before. @return 0, or -EINVAL after a line about it */
+int options_start_diagnostics(const ConmonOptions *options);
