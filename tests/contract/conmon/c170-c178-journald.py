@@ -18,13 +18,12 @@ private_run()
 OWN = ('CODE_FILE', 'CODE_LINE', 'CODE_FUNC')
 
 
-def logged(t, script, *extra, end=True, **how):
+def logged(t, script, *extra, **how):
 	"""What arrives in the journal from a container that runs @script."""
 	j = Journal(t)
 	r, b, c = t.run(script, *extra, log=how.pop('log', 'journald'), **how)
-	if end:
-		j.drain_while(r)
-		r.end()
+	j.drain_while(r)
+	r.end()
 	j.run, j.bundle = r, b
 	return j
 
@@ -69,13 +68,17 @@ def _(t):
 
 @test('C-171', 'the sender is a conmon process')
 def _(t):
-	j = logged(t, 'echo out; read x < /shared/go', end=False)
+	j = Journal(t)
+	b = t.bundle('echo out; read x < /shared/go')
+	b.fifo()
+	r = t.create(b, log='journald')
+	b.start()
 	j.wait(1)
 	pid, uid, gid = j.credentials[0]
 	tap.same((uid, gid), (0, 0))
-	tap.true(pid in processes.family(j.run.monitor) and processes.comm(pid) == 'conmon', 'sender %d' % pid)
-	j.bundle.delete()
-	j.run.end()
+	tap.true(pid in processes.family(r.monitor) and processes.comm(pid) == 'conmon', 'sender %d' % pid)
+	b.delete()
+	r.end()
 
 
 @test('C-172', 'an incomplete line waits for its newline, each stream for itself')

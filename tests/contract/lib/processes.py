@@ -112,9 +112,12 @@ def wait(pid, seconds=10.0, what='the process'):
 			raise tap.Failure('%s (%d) is not ours to wait for' % (what, pid))
 		p = select.poll()
 		p.register(fd, select.POLLIN)
-		ready = p.poll(max(0, int((end - time.monotonic()) * 1000)))
+		# in slices: others have to be reaped meanwhile, or a PID namespace inside ours could not end
+		ready = p.poll(max(0, min(100, int((end - time.monotonic()) * 1000))))
 		os.close(fd)
 		reap()
+		if not ready and pid not in _statuses and time.monotonic() < end:
+			continue
 		if not ready and pid not in _statuses:
 			raise tap.Failure('%s (%d, %s) still runs after %g s' % (what, pid, cmdline(pid)[:2], seconds))
 		if pid not in _statuses and not _is_ours(pid):
