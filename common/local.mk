@@ -13,6 +13,7 @@ lib_tandem_libtandem_common_so_SOURCES = \
 	common/shared-memory.c common/shared-memory.h \
 	common/state-file.c common/state-file.h \
 	common/supervise.c common/supervise.h \
+	common/supervise-report.c common/supervise-report.h \
 	common/supervise-keeper.c common/supervise-private.h \
 	common/supervise-worker.c
 lib_tandem_libtandem_common_so_CFLAGS = $(AM_CFLAGS) -fPIC

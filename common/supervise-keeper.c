@@ -55,6 +55,7 @@ static void report(KeeperView *view, SuperviseEventKind kind, pid_t pid, int cod
 		.step = atomic_load(&slot->step),
 		.gap_ms = died && ready > died ? ready - died : 0,
 		.restored = slot->restored,
+		.lost = slot->lost,
 	};
 
 	if (sv->config.on_event)
@@ -75,6 +76,7 @@ static void start_worker(KeeperView *view)
 	atomic_store(&slot->started_ms, event_now_ms());
 	atomic_store(&slot->heartbeat_ms, event_now_ms());
 	atomic_store(&slot->ready_ms, 0);
+	slot->lost[0] = '\0';
 	atomic_store(&slot->phase, WORKER_STARTING);
 	pid = process_clone_shared(&pidfd);
 	if (pid == 0)
@@ -90,6 +92,16 @@ static void start_worker(KeeperView *view)
 	atomic_store(&slot->pid, pid);
 	atomic_store(&slot->starts, restarts + 1);
 	view->hung_once = view->killed_as_hung = view->reported = false;
+}
+
+static SuperviseEventKind ready_kind(WorkerSlot *slot)
+{
+	if (atomic_load(&slot->starts) == 1)
+		return SUPERVISE_STARTED;
+	if (atomic_load(&slot->step) || !atomic_load(&slot->was_degraded))
+		return SUPERVISE_RESTARTED;
+	atomic_store(&slot->was_degraded, 0);
+	return SUPERVISE_RECOVERED;
 }
 
 static void on_start_timer(void *data)
@@ -110,8 +122,7 @@ static void on_start_timer(void *data)
 		return;
 	if (atomic_load(&slot->ready_ms)) {
 		view->reported = true;
-		report(view, atomic_load(&slot->starts) == 1 ? SUPERVISE_STARTED : SUPERVISE_RESTARTED,
-			atomic_load(&slot->pid), 0, 0);
+		report(view, ready_kind(slot), atomic_load(&slot->pid), 0, 0);
 		return;
 	}
 	if (event_now_ms() - atomic_load(&slot->started_ms) < READY_LOOKS_MS)
@@ -148,8 +159,11 @@ static uint64_t backoff_ms(KeeperView *view, int code, int status)
 	quick = atomic_fetch_add(&slot->quick_deaths, 1);
 	if ((quick + 1) % SUPERVISE_STEP_DEATHS == 0 && atomic_load(&slot->step) < spec_of(view)->max_step) {
 		atomic_fetch_add(&slot->step, 1);
+		atomic_store(&slot->was_degraded, 1);
 		report(view, SUPERVISE_STEP, 0, code, status);
 	}
+	if (quick + 1 == SUPERVISE_HOPELESS_DEATHS)
+		report(view, SUPERVISE_HOPELESS, 0, code, status);
 	if (quick == 0)
 		return 0;
 	delay = SUPERVISE_BACKOFF_MIN_MS;
@@ -453,7 +467,7 @@ int supervise_keeper_run(Supervisor *sv)
 	sv->health_timer = event_loop_add_timer(sv->loop, SUPERVISE_HEARTBEAT_MS, on_health_timer, sv);
 	if (taken_over && sv->config.on_event)
 		sv->config.on_event(sv, sv->config.data,
-			&(SuperviseEvent){.kind = SUPERVISE_NEW_KEEPER, .pid = getpid(), .restored = ""});
+			&(SuperviseEvent){.kind = SUPERVISE_NEW_KEEPER, .pid = getpid(), .restored = "", .lost = ""});
 	reap(sv); /* whoever died before the signalfd existed */
 	if (!sv->quitting)
 		r = event_loop_run(sv->loop);

@@ -20,7 +20,9 @@ typedef struct {
 	_Atomic uint64_t started_ms, died_ms;
 	_Atomic uint64_t ready_ms; /* (w) 0: not ready since this start */
 	_Atomic uint64_t heartbeat_ms; /* (w) */
+	_Atomic int was_degraded; /* a start with less has been; until one with everything works */
 	char restored[RESTORED_MAX]; /* (w) */
+	char lost[RESTORED_MAX]; /* (w) */
 } WorkerSlot;
 
 typedef struct {

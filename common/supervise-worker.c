@@ -127,6 +127,12 @@ void supervise_ready(Supervisor *sv, const char *restored)
 		atomic_store(&slot->phase, WORKER_READY);
 }
 
+void supervise_set_lost(Supervisor *sv, const char *lost)
+{
+	if (sv->self >= 0)
+		(void)snprintf(sv->shared->workers[sv->self].lost, RESTORED_MAX, "%s", lost ? lost : "");
+}
+
 void supervise_finish(Supervisor *sv, int value)
 {
 	atomic_store(&sv->shared->finish_value, value);

@@ -25,6 +25,7 @@
 #define SUPERVISE_BACKOFF_MAX_MS 5000
 #define SUPERVISE_HEALTHY_MS 10000
 #define SUPERVISE_STEP_DEATHS 3
+#define SUPERVISE_HOPELESS_DEATHS 12 /* in a row, some 20 s: said once, and by option the end; else it is tried on */
 #define SUPERVISE_HEARTBEAT_MS 2000 /* a worker's loop stores a sign of life at least this often */
 #define SUPERVISE_HUNG_MS 8000 /* without one for this long it is killed */
 
@@ -51,6 +52,8 @@ typedef enum {
 	SUPERVISE_RESTARTED, /* running and ready again; gap_ms from death to ready */
 	SUPERVISE_HUNG, /* no heartbeat or stopped; it is being killed */
 	SUPERVISE_STEP, /* next start with less; step */
+	SUPERVISE_RECOVERED, /* as SUPERVISE_RESTARTED, with everything again after starts with less */
+	SUPERVISE_HOPELESS, /* SUPERVISE_HOPELESS_DEATHS in a row; goes on trying unless the daemon ends */
 	SUPERVISE_NEW_KEEPER, /* this process has taken over the keeper's role */
 } SuperviseEventKind;
 
@@ -63,6 +66,7 @@ typedef struct {
 	unsigned restarts, step;
 	uint64_t gap_ms;
 	const char *restored; /* what the worker said with supervise_ready(); may be "" */
+	const char *lost; /* what it said with supervise_set_lost(); may be "" */
 } SuperviseEvent;
 
 typedef struct {
@@ -109,6 +113,8 @@ int supervise_attach_loop(Supervisor *sv, EventLoop *loop);
 void supervise_heartbeat(Supervisor *sv);
 /** The worker works now. @p restored: words for the event, cut at 127 bytes. Call again to change the words. */
 void supervise_ready(Supervisor *sv, const char *restored);
+/** Before supervise_ready(): what of its predecessor's could not be restored, in words; "" or NULL if nothing. Cut at 127 bytes. */
+void supervise_set_lost(Supervisor *sv, const char *lost);
 /** Tell the keeper that the daemon's work is done and the keeper shall return @p value after this worker has ended. */
 void supervise_finish(Supervisor *sv, int value);
 /** Mark this worker as ending for good (the keeper does not start it again), without ending the keeper. */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/process.h"
+#include "common/supervise-report.h"
 #include "conmon/child.h"
 #include "conmon/diag.h"
 
@@ -49,81 +50,19 @@ static void publish_state(const Conmon *c)
 
 /* --- events --- */
 
-typedef struct {
-	const char *id;
-	int priority;
-	char message[512];
-} EventText;
-
-static void describe(const SuperviseEvent *e, EventText *text)
-{
-	const char *cause = process_cause(e->code, e->status);
-	char *m = text->message;
-	size_t room = sizeof(text->message);
-
-	text->id = NULL;
-	text->priority = LOG_NOTICE;
-	switch (e->kind) {
-	case SUPERVISE_DIED:
-		text->id = EVENT_ID_WORKER_DIED;
-		text->priority = LOG_WARNING;
-		snprintf(m, room, "The %s of the container died (pid %d, %s)", e->worker, (int)e->pid, cause);
-		break;
-	case SUPERVISE_STARTED:
-		text->priority = LOG_DEBUG;
-		snprintf(m, room, "The %s of the container started (pid %d)", e->worker, (int)e->pid);
-		break;
-	case SUPERVISE_RESTARTED:
-		text->id = EVENT_ID_WORKER_RESTARTED;
-		snprintf(m, room,
-			"The %s of the container works again after %llu ms (pid %d, restart %u); restored: "
-			"%s",
-			e->worker, (unsigned long long)e->gap_ms, (int)e->pid, e->restarts,
-			e->restored[0] ? e->restored : "everything");
-		break;
-	case SUPERVISE_HUNG:
-		text->id = EVENT_ID_WORKER_HUNG;
-		text->priority = LOG_WARNING;
-		snprintf(m, room, "The %s of the container hangs (pid %d) and is being killed", e->worker,
-			(int)e->pid);
-		break;
-	case SUPERVISE_STEP:
-		text->id = EVENT_ID_DEGRADED;
-		text->priority = LOG_ERR;
-		snprintf(m, room, "The %s of the container keeps dying and is started with less (step %u)",
-			e->worker, e->step);
-		break;
-	case SUPERVISE_NEW_KEEPER:
-		text->id = EVENT_ID_NEW_KEEPER;
-		text->priority = LOG_WARNING;
-		snprintf(m, room, "The keeper of the container was killed; process %d has taken over",
-			(int)e->pid);
-		break;
-	}
-}
-
 void keeper_on_event(Supervisor *sv, void *data, const SuperviseEvent *event)
 {
 	const Conmon *c = data;
-	char worker[64], cause[128], gap[48], restarts[48], pid[48], restored[192];
-	EventText text;
+	const SuperviseReporter reporter = {.events = c->events, .state = c->state};
+	char text[SUPERVISE_REPORT_TEXT];
+	int priority;
 
 	publish_state(c);
-	describe(event, &text);
-	if (text.priority >= LOG_DEBUG) {
-		diag_debug("%s", text.message);
-		return;
-	}
-	snprintf(worker, sizeof(worker), "WORKER=%s", event->worker ? event->worker : "keeper");
-	snprintf(cause, sizeof(cause), "CAUSE=%s", process_cause(event->code, event->status));
-	snprintf(gap, sizeof(gap), "GAP_MS=%llu", (unsigned long long)event->gap_ms);
-	snprintf(restarts, sizeof(restarts), "RESTARTS=%u", event->restarts);
-	snprintf(pid, sizeof(pid), "WORKER_PID=%d", (int)event->pid);
-	snprintf(restored, sizeof(restored), "RESTORED=%s", event->restored ? event->restored : "");
-	event_log_emit(c->events, text.id, text.priority, text.message, worker, cause, gap, restarts, pid,
-		restored, NULL);
-	diag_warn("%s", text.message);
-	state_file_event(c->state, "%s", text.message);
+	priority = supervise_report(&reporter, event, text);
+	if (priority >= LOG_DEBUG)
+		diag_debug("%s", text);
+	else
+		diag_warn("%s", text);
 	state_file_flush(c->state);
 }
 

@@ -11,9 +11,11 @@
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <syslog.h>
 #include <unistd.h>
 
 #include "common/process.h"
+#include "common/supervise-report.h"
 #include "netns-helper/api-socket.h"
 #include "netns-helper/gateway.h"
 
@@ -107,43 +109,16 @@ static void on_signal(Supervisor *sv, void *data, int signal)
 
 /* --- events --- */
 
-static void tell_died(Helper *helper, const SuperviseEvent *event)
+static const char *worker_words(const char *worker)
 {
-	const char *cause = process_cause(event->code, event->status);
-	char text[160], cause_field[96];
-
-	snprintf(text, sizeof(text), "network worker (pid %d) ended: %s; starting another one", (int)event->pid, cause);
-	snprintf(cause_field, sizeof(cause_field), "TANDEM_CAUSE=%s", cause);
-	fprintf(stderr, "%s\n", text);
-	event_log_emit(helper->events, EVENT_ID_WORKER_DIED, 4, text, "TANDEM_WORKER=network", cause_field, NULL);
-	state_file_event(helper->state, "%s", text);
+	return strcmp(worker, "worker") == 0 ? "network worker" : worker;
 }
 
-static void tell_restarted(Helper *helper, const SuperviseEvent *event)
-{
-	char text[256], gap[48], restored[160];
-
-	snprintf(text, sizeof(text), "network worker works again (pid %d) after %llu ms; kept: %s", (int)event->pid,
-		(unsigned long long)event->gap_ms, event->restored);
-	snprintf(gap, sizeof(gap), "TANDEM_GAP_MS=%llu", (unsigned long long)event->gap_ms);
-	snprintf(restored, sizeof(restored), "TANDEM_RESTORED=%s", event->restored);
-	fprintf(stderr, "%s\n", text);
-	event_log_emit(helper->events, EVENT_ID_WORKER_RESTARTED, 5, text, "TANDEM_WORKER=network", gap, restored, NULL);
-	state_file_event(helper->state, "%s", text);
-}
-
-static const char *step_name(unsigned step)
+static const char *step_words(const char *worker, unsigned step)
 {
 	return step == WORKER_STEP_NO_CONNECTIONS ? "without the connections of the one before"
 		: step == WORKER_STEP_NO_SPLICE	  ? "without the fast path"
 						  : "with everything";
-}
-
-static void tell(Helper *helper, const char *id, const char *text)
-{
-	fprintf(stderr, "%s\n", text);
-	event_log_emit(helper->events, id, 4, text, "TANDEM_WORKER=network", NULL);
-	state_file_event(helper->state, "%s", text);
 }
 
 static void update_state(Helper *helper)
@@ -166,32 +141,14 @@ static bool is_start_failure(const Helper *helper, const SuperviseEvent *event)
 static void on_event(Supervisor *sv, void *data, const SuperviseEvent *event)
 {
 	Helper *helper = data;
-	char text[128];
+	const SuperviseReporter reporter = { .events = helper->events, .state = helper->state,
+		.worker_words = worker_words, .step_words = step_words };
+	char text[SUPERVISE_REPORT_TEXT];
 
-	switch (event->kind) {
-	case SUPERVISE_DIED:
-		tell_died(helper, event);
-		if (is_start_failure(helper, event))
-			supervise_keeper_quit(sv, EXIT_FAILURE);
-		break;
-	case SUPERVISE_STARTED:
-		break;
-	case SUPERVISE_RESTARTED:
-		tell_restarted(helper, event);
-		break;
-	case SUPERVISE_HUNG:
-		snprintf(text, sizeof(text), "network worker (pid %d) does not respond, replacing it", (int)event->pid);
-		tell(helper, EVENT_ID_WORKER_HUNG, text);
-		break;
-	case SUPERVISE_STEP:
-		snprintf(text, sizeof(text), "network worker keeps ending; the next one starts %s", step_name(event->step));
-		tell(helper, EVENT_ID_DEGRADED, text);
-		break;
-	case SUPERVISE_NEW_KEEPER:
-		snprintf(text, sizeof(text), "the keeper was killed; pid %d is the new one", (int)event->pid);
-		tell(helper, EVENT_ID_NEW_KEEPER, text);
-		break;
-	}
+	if (supervise_report(&reporter, event, text) < LOG_DEBUG)
+		fprintf(stderr, "%s\n", text);
+	if (event->kind == SUPERVISE_DIED && is_start_failure(helper, event))
+		supervise_keeper_quit(sv, EXIT_FAILURE);
 	update_state(helper);
 }
 

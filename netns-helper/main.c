@@ -69,6 +69,23 @@ static void raise_fd_limit(void)
 	}
 }
 
+/*
+ * Whose network this is, for the events: conmon says so by the environment when it is the caller; Podman only by the name of
+ * the API socket, <container id>.net (N-215).
+ */
+static EventLog *open_events(const Options *options)
+{
+	const char *id = getenv("TANDEM_CONTAINER_ID"), *name = getenv("TANDEM_CONTAINER_NAME");
+	const char *slash = options->api_socket ? strrchr(options->api_socket, '/') : NULL;
+	static char from_path[65];
+
+	if (!id && slash && strspn(slash + 1, "0123456789abcdef") == 64 && strcmp(slash + 65, ".net") == 0) {
+		memcpy(from_path, slash + 1, 64);
+		id = from_path;
+	}
+	return event_log_new("netns-helper", id, name);
+}
+
 /* What has to be opened while the file system is there. */
 static int open_outlets(Helper *helper)
 {
@@ -80,7 +97,7 @@ static int open_outlets(Helper *helper)
 	if (r < 0)
 		return r;
 	ports_read_limits();
-	helper->events = event_log_new("netns-helper", NULL, NULL);
+	helper->events = open_events(helper->options);
 	helper->state = keeper_state_open(helper);
 	return 0;
 }

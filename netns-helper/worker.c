@@ -270,8 +270,9 @@ static void say_ready(Worker *worker, unsigned restarts, unsigned reset, unsigne
 	if (restarts) {
 		for (size_t i = 0; shared_state_next_forward(shared, &i);)
 			forwards++;
-		snprintf(words, sizeof(words), "link, %s%u published ports; %u connections were reset",
-			worker->api ? "API socket, " : "", forwards, reset > asked ? reset : asked);
+		snprintf(words, sizeof(words), "%u connections inside libslirp, reset", reset > asked ? reset : asked);
+		supervise_set_lost(worker->helper->sv, reset || asked ? words : "");
+		snprintf(words, sizeof(words), "link, %s%u published ports", worker->api ? "API socket, " : "", forwards);
 	} else {
 		words[0] = '\0';
 	}

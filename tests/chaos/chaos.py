@@ -111,8 +111,8 @@ def count_events(journal, book):
 			continue
 		who = entry['SYSLOG_IDENTIFIER']
 		book.events['%s: %s' % (who, EVENT_NAMES.get(entry['MESSAGE_ID'], entry['MESSAGE_ID']))] += 1
-		if EVENT_NAMES.get(entry['MESSAGE_ID']) == 'restarted' and entry.get('GAP_MS', '').isdigit():
-			book.gap('%s %s' % (who, entry.get('WORKER', '?')), int(entry['GAP_MS']))
+		if EVENT_NAMES.get(entry['MESSAGE_ID']) in ('restarted', 'recovered') and entry.get('TANDEM_GAP_MS', '').isdigit():
+			book.gap('%s %s' % (who, entry.get('TANDEM_WORKER', '?')), int(entry['TANDEM_GAP_MS']))
 
 
 def event_names():
