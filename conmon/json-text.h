@@ -5,8 +5,8 @@
 #include <stddef.h>
 
 /**
- * Escape @p text: \" \\ \/ \n \r \t \b \f, other control bytes as \u00xx, invalid UTF-8 as U+FFFD. What does not fit is cut
- * on a character boundary.
+ * Escape @p text: the two-character escapes of RFC 8259, other control bytes as a \\u escape, invalid UTF-8 as U+FFFD. What does
+ * not fit is cut on a character boundary.
  *
  * @param out   the result, NUL-terminated
  * @param room  bytes of @p out, at least 1
