@@ -427,6 +427,7 @@ static void stop_workers(Supervisor *sv)
 void supervise_keeper_quit(Supervisor *sv, int value)
 {
 	sv->quitting = true;
+	sv->quit_value = value;
 	event_loop_quit(sv->loop, value);
 }
 
@@ -469,8 +470,7 @@ int supervise_keeper_run(Supervisor *sv)
 		sv->config.on_event(sv, sv->config.data,
 			&(SuperviseEvent){.kind = SUPERVISE_NEW_KEEPER, .pid = getpid(), .restored = "", .lost = ""});
 	reap(sv); /* whoever died before the signalfd existed */
-	if (!sv->quitting)
-		r = event_loop_run(sv->loop);
+	r = sv->quitting ? sv->quit_value : event_loop_run(sv->loop);
 	stop_workers(sv);
 	event_loop_free(sv->loop);
 	sv->loop = NULL;

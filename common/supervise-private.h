@@ -58,6 +58,7 @@ struct Supervisor {
 	KeeperView views[SUPERVISE_WORKERS_MAX];
 	EventTimer *health_timer;
 	bool quitting;
+	int quit_value;	/* with quitting, also before the loop runs */
 	/* worker process */
 	EventLoop *worker_loop;
 	EventSource *keeper_watch;

@@ -143,6 +143,17 @@ static int set_up(Helper *helper)
 	return confine(helper);
 }
 
+/* -p is carried out by the worker, but what makes no sense is said before anything is touched. */
+static int check_publish(const Options *options, const AddressPlan *plan)
+{
+	PortRequest ignored;
+
+	for (size_t i = 0; i < options->n_publish; i++)
+		if (ports_parse(options->publish[i], plan, &plan->gateway6, &ignored) < 0)
+			return -EINVAL;
+	return 0;
+}
+
 int main(int argc, char **argv, char **envp)
 {
 	static Options options;	 /* static: the workers, clones of this process, go on using them */
@@ -157,7 +168,7 @@ int main(int argc, char **argv, char **envp)
 	status = options_parse(argc, argv, &options);
 	if (status >= 0)
 		return status;
-	if (address_plan_make(&options, &plan) < 0)
+	if (address_plan_make(&options, &plan) < 0 || check_publish(&options, &plan) < 0)
 		return EXIT_FAILURE;
 	if (set_up(&helper) < 0) {
 		keeper_remove_link(&helper);
