@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 
+#include "netns-helper/api-list.h"
 #include "netns-helper/ports.h"
 
 #define TEXT_MAX 128 /* bytes of a fixed error text */
@@ -205,105 +206,6 @@ static json_t *handle_add(const Request *request)
 	return error_with_cause("bad request: " ADD ": slirp_add_hostfwd failed", r, ports_explain(r, &port));
 }
 
-/* --- list_hostfwd, list --- */
-
-static json_t *address_new(int family, const struct in6_addr *addr)
-{
-	char text[INET6_ADDRSTRLEN];
-
-	return json_string(inet_ntop(family, addr, text, sizeof(text)));
-}
-
-static const char *proto_name(bool is_udp, int family)
-{
-	if (family == AF_INET6)
-		return is_udp ? "udp6" : "tcp6";
-	return is_udp ? "udp" : "tcp";
-}
-
-static json_t *forward_entry(const Forward *forward)
-{
-	return json_pack("{s:I,s:s,s:o,s:i,s:o,s:i}", "id", (json_int_t)forward->id, "proto",
-		proto_name(forward->is_udp, forward->family), "host_addr",
-		address_new(forward->family, &forward->host_addr), "host_port", forward->host_port, "guest_addr",
-		address_new(forward->family, &forward->guest_addr), "guest_port", forward->guest_port);
-}
-
-static int by_serial(const void *a, const void *b)
-{
-	uint32_t left = (*(Forward *const *)a)->serial, right = (*(Forward *const *)b)->serial;
-
-	return left < right ? -1 : left > right;
-}
-
-/* In order of creation (N-176): freed entries of the table are used again. @p ret_n: how many. To be freed. */
-static Forward **sorted_forwards(SharedState *shared, size_t *ret_n)
-{
-	Forward **list = calloc(FORWARDS_MAX, sizeof(*list)), *forward;
-	size_t n = 0;
-
-	if (!list)
-		abort();
-	for (size_t i = 0; (forward = shared_state_next_forward(shared, &i));)
-		list[n++] = forward;
-	qsort(list, n, sizeof(*list), by_serial);
-	*ret_n = n;
-	return list;
-}
-
-static json_t *handle_list_hostfwd(const Request *request)
-{
-	json_t *entries = json_array();
-	size_t n;
-	Forward **list = sorted_forwards(request->worker->helper->shared, &n);
-
-	for (size_t i = 0; i < n; i++)
-		json_array_append_new(entries, forward_entry(list[i]));
-	free(list);
-	/* Both shapes: N-176. */
-	return json_pack("{s:{s:O},s:o}", "return", "entries", entries, "entries", entries);
-}
-
-static json_t *flow_entry(const Flow *flow, uint64_t now_ms)
-{
-	const char *state = flow->proto == IPPROTO_UDP			    ? "active"
-		: !(flow->flags & FLOW_ESTABLISHED)			    ? "connecting"
-		: (flow->flags & FLOW_GUEST_FIN) && (flow->flags & FLOW_REMOTE_FIN) ? "closed"
-		: flow->flags & (FLOW_GUEST_FIN | FLOW_REMOTE_FIN)	    ? "half-closed"
-									    : "established";
-
-	return json_pack("{s:s,s:s,s:s,s:o,s:i,s:o,s:i,s:s,s:I,s:I,s:I,s:I}", "proto",
-		proto_name(flow->proto == IPPROTO_UDP, flow->family), "path", "slirp", "direction",
-		flow->flags & FLOW_INBOUND ? "in" : "out", "guest_addr", address_new(flow->family, &flow->guest_addr),
-		"guest_port", flow->guest_port, "remote_addr", address_new(flow->family, &flow->remote_addr), "remote_port",
-		flow->remote_port, "state", state, "bytes_in", (json_int_t)flow->bytes_in, "bytes_out",
-		(json_int_t)flow->bytes_out, "age_ms", (json_int_t)(now_ms - flow->started_ms), "idle_ms",
-		(json_int_t)(now_ms - flow->last_ms));
-}
-
-static json_t *handle_list(const Request *request)
-{
-	SharedState *shared = request->worker->helper->shared;
-	json_t *forwards = json_array(), *flows = json_array();
-	uint64_t now_ms = event_now_ms();
-	Forward **list;
-	size_t n;
-	Flow *flow;
-
-	list = sorted_forwards(shared, &n);
-	for (size_t i = 0; i < n; i++) {
-		json_t *entry = forward_entry(list[i]);
-
-		json_object_set_new(entry, "path", json_string(ports_engine_name(request->worker->ports, list[i])));
-		json_array_append_new(forwards, entry);
-	}
-	free(list);
-	if (flow_table_expire(&shared->flows, now_ms) > 0)
-		for (size_t i = 0; (flow = flow_table_next(&shared->flows, &i));)
-			json_array_append_new(flows, flow_entry(flow, now_ms));
-	return json_pack("{s:{s:o,s:o}}", "return", "forwards", forwards, "flows", flows);
-}
-
 /* --- remove_hostfwd --- */
 
 static json_t *handle_remove(const Request *request)
@@ -317,6 +219,18 @@ static json_t *handle_remove(const Request *request)
 	if (r < 0)
 		return error_new("bad request: remove_hostfwd: slirp_remove_hostfwd failed");
 	return json_pack("{s:{}}", "return");
+}
+
+/* --- list_hostfwd, list --- */
+
+static json_t *handle_list_hostfwd(const Request *request)
+{
+	return api_list_forwards(request->worker);
+}
+
+static json_t *handle_list(const Request *request)
+{
+	return api_list_everything(request->worker);
 }
 
 /* --- dispatch --- */

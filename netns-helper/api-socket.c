@@ -42,8 +42,9 @@ struct ApiSocket {
 
 /* --- the path --- */
 
-int api_socket_bind(const char *path, FdStore *store)
+int api_socket_bind(const char *path, FdStore *store, ApiPath *ret_identity)
 {
+	struct stat st;
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	cleanup_close int fd = -1;
 	int r;
@@ -61,46 +62,23 @@ int api_socket_bind(const char *path, FdStore *store)
 		fprintf(stderr, "API socket %s: %s\n", path, strerror(-r));
 		return r;
 	}
+	if (lstat(path, &st) == 0)
+		*ret_identity = (ApiPath){ .dev = st.st_dev, .ino = st.st_ino, .mtime = st.st_mtim };
 	r = fd_store_put(store, API_LISTENER, fd);
 	if (r == 0)
 		(void)fd_steal(&fd);
 	return r;
 }
 
-/*
- * Another helper may have taken the path over (N-147). A socket file has no link to its socket that could be asked, but a
- * connection that arrives at our listener proves it ours.
- */
-static bool path_leads_to(const char *path, int listener)
+void api_socket_unlink(const char *path, const ApiPath *identity)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-	cleanup_close int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	struct ucred peer;
-	socklen_t len = sizeof(peer);
-	int accepted;
-
-	memcpy(addr.sun_path, path, strlen(path));
-	if (probe < 0 || connect(probe, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return errno == EAGAIN; /* queue full: somebody listens; nobody but us is likely to be that busy */
-	for (int i = 0; i < API_BACKLOG && (accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC)) >= 0; i++) {
-		bool ours = getsockopt(accepted, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && peer.pid == getpid();
-
-		close(accepted);
-		if (ours)
-			return true;
-	}
-	return false;
-}
-
-void api_socket_unlink(const char *path, FdStore *store)
-{
-	int listener = fd_store_get(store, API_LISTENER);
 	struct stat st;
 
-	if (listener < 0 || lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode))
+	/* Another helper may have taken the path over (N-147). */
+	if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode) || st.st_dev != identity->dev || st.st_ino != identity->ino ||
+		st.st_mtim.tv_sec != identity->mtime.tv_sec || st.st_mtim.tv_nsec != identity->mtime.tv_nsec)
 		return;
-	if (path_leads_to(path, listener))
-		(void)unlink(path); /* a sandboxed helper may not; the contract has it so */
+	(void)unlink(path); /* a sandboxed helper may not; the contract has it so */
 }
 
 /* --- clients --- */

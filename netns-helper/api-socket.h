@@ -23,12 +23,15 @@
 /**
  * In the keeper, before the sandbox: bind and listen (N-147, N-148).
  *
+ * @param path          where
+ * @param store         gets the listener
+ * @param ret_identity  which file was made
  * @return 0, or -errno with the reason on stderr
  */
-int api_socket_bind(const char *path, FdStore *store);
+int api_socket_bind(const char *path, FdStore *store, ApiPath *ret_identity);
 
-/** Delete @p path if it is still the socket that api_socket_bind() made. */
-void api_socket_unlink(const char *path, FdStore *store);
+/** Delete @p path if it is still the file @p identity that api_socket_bind() made. */
+void api_socket_unlink(const char *path, const ApiPath *identity);
 
 /** @return the server, clients of a predecessor included; NULL with errno */
 ApiSocket *api_socket_new(Worker *worker);

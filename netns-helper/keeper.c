@@ -45,7 +45,7 @@ void keeper_remove_link(const Helper *helper)
 static void clean_up(Helper *helper)
 {
 	if (helper->options->api_socket)
-		api_socket_unlink(helper->options->api_socket, helper->store);
+		api_socket_unlink(helper->options->api_socket, &helper->api_path);
 	state_file_remove(helper->state);
 }
 

@@ -2,6 +2,7 @@ bin_PROGRAMS += netns-helper/netns-helper
 netns_helper_netns_helper_SOURCES = \
 	netns-helper/main.c netns-helper/worker.h netns-helper/inbound.h \
 	netns-helper/address-plan.c netns-helper/address-plan.h \
+	netns-helper/api-list.c netns-helper/api-list.h \
 	netns-helper/api-requests.c netns-helper/api-requests.h \
 	netns-helper/api-socket.c netns-helper/api-socket.h \
 	netns-helper/checksum.h netns-helper/flow-table.c netns-helper/flow-table.h \

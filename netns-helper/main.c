@@ -111,7 +111,7 @@ static int confine(Helper *helper)
 	if (options->enable_sandbox)
 		r = sandbox_enter_userns(options);
 	if (r == 0 && options->api_socket)
-		r = api_socket_bind(options->api_socket, helper->store);
+		r = api_socket_bind(options->api_socket, helper->store, &helper->api_path);
 	if (r == 0)
 		r = open_outlets(helper);
 	if (r == 0 && options->enable_sandbox)

@@ -3,6 +3,9 @@
  * The network worker: what one process of it has in hands. Everything in here is made anew by each worker; what outlives it
  * is in the SharedState and in the descriptor store.
  */
+#include <sys/types.h>
+#include <time.h>
+
 #include "common/event-log.h"
 #include "common/event-loop.h"
 #include "common/fd-store.h"
@@ -21,6 +24,13 @@ typedef struct ApiSocket ApiSocket;
 
 #define HELPER_READY_EVENT "helper.ready" /* registry name of an eventfd: the ready byte was written */
 
+/* The file of the API socket: what tells it from one of the same name that another helper made. */
+typedef struct {
+	dev_t dev;
+	ino_t ino;
+	struct timespec mtime; /* of its making: nothing changes it later */
+} ApiPath;
+
 /* What the whole daemon shares; made by main() before the first fork. */
 typedef struct {
 	const Options *options;
@@ -29,6 +39,7 @@ typedef struct {
 	int exit_fd;  /* likewise */
 	bool exit_fd_was_closed; /* N-134 */
 	GuestLink link;
+	ApiPath api_path;
 	SharedState *shared;
 	SpliceTable *splice; /* NULL: plain tap */
 	Supervisor *sv;
