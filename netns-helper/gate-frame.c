@@ -131,6 +131,32 @@ bool gate_frame_is_tcp(const uint8_t *frame, size_t size, GateTcp *ret)
 	}
 }
 
+/* Extension headers of RFC 8200 that may stand in front of TCP; @return the protocol behind them */
+static uint8_t skip_extensions(const uint8_t *frame, size_t size)
+{
+	uint8_t next = frame[ETH_HLEN + 6];
+	size_t at = ETH_HLEN + sizeof(struct ip6_hdr);
+
+	while (at + 8 <= size && (next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
+					 next == IPPROTO_FRAGMENT)) {
+		size_t length = next == IPPROTO_FRAGMENT ? 8 : ((size_t)frame[at + 1] + 1) * 8;
+
+		next = frame[at];
+		at += length;
+	}
+	return next;
+}
+
+bool gate_frame_has_tcp(const uint8_t *frame, size_t size)
+{
+	if (size < ETH_HLEN + sizeof(struct iphdr))
+		return false;
+	if (get16(frame + 12) == ETHERTYPE_IP)
+		return frame[ETH_HLEN + 9] == IPPROTO_TCP;
+	return get16(frame + 12) == ETHERTYPE_IPV6 && size >= ETH_HLEN + sizeof(struct ip6_hdr) &&
+	       skip_extensions(frame, size) == IPPROTO_TCP;
+}
+
 int gate_frame_complete_checksum(uint8_t *frame, size_t size, const struct virtio_net_hdr *vnet)
 {
 	size_t start = vnet->csum_start, at = start + vnet->csum_offset;

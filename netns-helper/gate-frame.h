@@ -36,6 +36,9 @@ typedef struct {
  */
 bool gate_frame_is_tcp(const uint8_t *frame, size_t size, GateTcp *ret);
 
+/** Whether the frame carries TCP at all, be it broken, a fragment, or behind an IPv6 extension header. */
+bool gate_frame_has_tcp(const uint8_t *frame, size_t size);
+
 /**
  * Complete a checksum that the sender left to hardware (VIRTIO_NET_HDR_F_NEEDS_CSUM).
  *

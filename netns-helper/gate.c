@@ -75,6 +75,8 @@ static void on_frame(Gate *gate, uint8_t *frame, size_t size, const struct virti
 		h->on_tcp(h->data, frame, size, &tcp, vnet);
 		return;
 	}
+	if (gate->splice && gate_frame_has_tcp(frame, size))
+		return; /* never to the stack: what is wrong with it might be meant to get past our rules */
 	if ((vnet->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_UDP_L4) {
 		(void)gate_frame_segment_udp(frame, size, vnet->gso_size, h->on_frame, h->data); /* bad ones are lost */
 		return;

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "netns-helper/frame-filter.h"
 #include "netns-helper/slirp-private.h"
 
 #define LOOP_STEP_MAX_MS 500	   /* the loop has a turn at least this often while there is traffic: heartbeats */
@@ -112,7 +113,7 @@ static bool is_syn(const uint8_t *frame, size_t size)
 
 void slirp_engine_input(SlirpEngine *engine, const uint8_t *frame, size_t size)
 {
-	if (size > SLIRP_FRAME_MAX)
+	if (size > SLIRP_FRAME_MAX || frame_filter_is_forged(frame, size))
 		return;
 	if (engine->io.fd < 0) {
 		engine->now_ms = event_now_ms();

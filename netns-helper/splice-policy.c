@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "netns-helper/frame-filter.h"
 #include "netns-helper/resolv-conf.h"
 
 #define DNS_PORT 53
@@ -42,15 +43,12 @@ static bool is_forbidden4(struct in_addr ip)
 {
 	uint32_t a = ntohl(ip.s_addr);
 
-	return a >> 24 == 0 || a >> 24 == 127 || a >> 28 == 0xe || a >> 28 == 0xf;
+	return frame_filter_is_own4(ip) || a >> 28 == 0xe || a >> 28 == 0xf;
 }
 
 static bool is_forbidden6(const struct in6_addr *ip)
 {
-	static const uint8_t zero[12];
-
-	/* ::/96 includes ::, ::1 and what some stacks take for IPv4 addresses */
-	return memcmp(ip, zero, sizeof(zero)) == 0 || IN6_IS_ADDR_LINKLOCAL(ip) || IN6_IS_ADDR_MULTICAST(ip);
+	return frame_filter_is_own6(ip) || IN6_IS_ADDR_LINKLOCAL(ip) || IN6_IS_ADDR_MULTICAST(ip);
 }
 
 static int outbound4(const Options *options, const AddressPlan *plan, const SpliceAddr *dest, SpliceAddr *ret)

@@ -272,7 +272,9 @@ static void say_ready(Worker *worker, unsigned restarts, unsigned reset, unsigne
 			forwards++;
 		snprintf(words, sizeof(words), "%u connections inside libslirp, reset", reset > asked ? reset : asked);
 		supervise_set_lost(worker->helper->sv, reset || asked ? words : "");
-		snprintf(words, sizeof(words), "link, %s%u published ports", worker->api ? "API socket, " : "", forwards);
+		snprintf(words, sizeof(words), "link, %s%u published ports, %u spliced connections",
+			worker->api ? "API socket, " : "", forwards,
+			worker->splice ? splice_engine_adopted(worker->splice) : 0);
 	} else {
 		words[0] = '\0';
 	}
