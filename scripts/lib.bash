@@ -363,22 +363,21 @@ helper_pids()
 	done
 }
 
-# helper_keeper: the pid that the engine started, of a single running helper.
+# helper_keeper: the pid that the engine started, of a single running helper: it shows the command line as given, the
+# others (a worker, a janitor) have titles.
 helper_keeper()
 {
-	local p parent
+	local p
 	for p in $(helper_pids); do
-		parent=$(awk '/^PPid:/ { print $2 }' "/proc/$p/status" 2>/dev/null)
-		[ "$(readlink "/proc/$parent/exe" 2>/dev/null)" = "$(readlink -f "$HELPER")" ] || echo "$p"
+		grep -qsz '^netns-helper: ' "/proc/$p/cmdline" || echo "$p"
 	done
 }
 
-# helper_workers: the children of that.
+# helper_workers: the process that does the work for it.
 helper_workers()
 {
-	local keeper p
-	keeper=$(helper_keeper)
+	local p
 	for p in $(helper_pids); do
-		[ "$p" = "$keeper" ] || echo "$p"
+		! grep -qsz '^netns-helper: worker' "/proc/$p/cmdline" || echo "$p"
 	done
 }

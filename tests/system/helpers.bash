@@ -200,14 +200,3 @@ peer_ask()
 {
 	output=$("$tandem_home/peer" ask "$@" 2>&1)
 }
-
-# ancestors PID: " parent grandparent … "
-ancestors()
-{
-	local p=$1 all=" "
-	while [ "${p:-0}" -gt 1 ]; do
-		p=$(awk '/^PPid:/ { print $2 }' "/proc/$p/status" 2>/dev/null)
-		all+="$p "
-	done
-	echo "$all"
-}
