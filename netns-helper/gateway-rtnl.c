@@ -15,6 +15,7 @@
 #include <string.h>
 #include <time.h>
 
+#define OWN_INDEX 0x7464 /* interface number of our end of a veth: one that no guest's namespace counts up to */
 #define REQUEST_MAX 1024 /* bytes; the largest request (veth) needs about 200 */
 #define REPLY_MAX 8192 /* bytes; an acknowledgement quotes the request at most */
 
@@ -86,8 +87,13 @@ int gateway_rtnl_add_veth(GatewayRtnl *rtnl, const char *name, const struct ethe
 {
 	struct nlmsghdr *nlh = begin(rtnl, RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
 	struct nlattr *info, *data, *peer;
+	struct ifinfomsg *ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
 
-	mnl_nlmsg_put_extra_header(nlh, sizeof(struct ifinfomsg));
+	/*
+	 * The kernel tells a veth of its carrier at once only if the two ends' numbers differ (linkwatch_urgent_event());
+	 * with equal ones, which fresh namespaces have, up to a second later, and the guest is without IPv6 for so long.
+	 */
+	ifi->ifi_index = OWN_INDEX;
 	mnl_attr_put_strz(nlh, IFLA_IFNAME, name);
 	mnl_attr_put(nlh, IFLA_ADDRESS, sizeof(*mac), mac);
 	mnl_attr_put_u32(nlh, IFLA_MTU, mtu);
