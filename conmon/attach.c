@@ -10,6 +10,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -139,8 +140,18 @@ void attach_drop(Monitor *m, unsigned index)
 	m->again = true;	/* room in the rings */
 }
 
+/* accept(2) makes the new socket before it finds that nobody is waiting, which is dear; poll(2) is not. */
+static bool someone_waits(int listen_fd)
+{
+	struct pollfd listener = { .fd = listen_fd, .events = POLLIN };
+
+	return poll(&listener, 1, 0) > 0;
+}
+
 void attach_accept(Monitor *m)
 {
+	if (m->listen_fd < 0 || !someone_waits(m->listen_fd))
+		return;
 	for (int i = 0; m->listen_fd >= 0 && !m->listen_muted && i < ACCEPT_MAX; i++) {
 		int fd;
 

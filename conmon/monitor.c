@@ -33,6 +33,9 @@
 
 #define PIPE_SIZE_IDLE 65536	/* bytes; the kernel's default */
 #define BUSY_READ 32768		/* a read of so much means that more is on its way */
+#define CLIENTS_FIRST_MAX 4096	/* bytes; less looks like an answer that someone at a terminal waits for: see deliver_output() */
+#define PTY_READ_MAX 4096	/* bytes; a terminal never has more at once, and splice(2) allocates for what it is asked */
+#define PTY_READS 16		/* per wake-up: one record batch for so many reads */
 #define SETTLE_MS 100	/* at most, for the journal to look at who sent what, before we are gone (C-171) */
 #define SETTLE_LOOK_MS 2
 #define DRAIN_TERMINAL_MAX (64 * 1024 * 1024)	/* bytes; a background process may write to the terminal for ever */
@@ -199,6 +202,24 @@ static void stream_ended(Monitor *m, Stream *stream, int error)
 	stream_close(m, stream);
 }
 
+/* A terminal gives little at a time. @return bytes or what stage_fill() says if there were none */
+static ssize_t stream_fill(Monitor *m, const Stream *stream, size_t room)
+{
+	Ring *ring = &m->st->rings[stream->stream];
+	size_t got = 0;
+	ssize_t n;
+
+	if (!stream->is_pty)
+		return stage_fill(&m->st->stage, stream->stream, stream->fd, ring, room < READ_MAX ? room : READ_MAX);
+	for (int i = 0; i < PTY_READS && room - got >= PTY_READ_MAX; i++) {
+		n = stage_fill(&m->st->stage, stream->stream, stream->fd, ring, PTY_READ_MAX);
+		if (n <= 0)
+			return got > 0 ? (ssize_t)got : n;
+		got += (size_t)n;
+	}
+	return (ssize_t)got;
+}
+
 /* @return bytes, 0 when there is nothing (more) for now, or for good */
 static size_t stream_read(Monitor *m, unsigned number)
 {
@@ -218,7 +239,7 @@ static size_t stream_read(Monitor *m, unsigned number)
 		return 0;
 	}
 	attach_accept(m);	/* C-112 */
-	n = stage_fill(&m->st->stage, number, stream->fd, &m->st->rings[number], room < READ_MAX ? room : READ_MAX);
+	n = stream_fill(m, stream, room);
 	stream->is_ready = false;	/* the poll is level-triggered */
 	if (n == -EAGAIN)
 		return 0;
@@ -276,16 +297,22 @@ static void on_stall_timer(void *data)
 	/* whoever still waits arms it again */
 }
 
-static void deliver_output(Monitor *m, bool finish)
+/*
+ * First the logs, then the clients (C-98), but for small amounts the other way round: the write to a file costs more than everything else
+ * together, and the log has the bytes in the same wake-up anyway. Measured: 47 against 55 microseconds from write to client.
+ */
+static void deliver_output(Monitor *m, bool finish, bool clients_first)
 {
 	if (!m->st->released)
 		return;
+	if (clients_first && attach_send(m))
+		monitor_look_later(m);
 	for (unsigned s = 0; s < STREAMS; s++) {
 		LogUrgency urgency = finish ? LOG_FINISH : m->streams[s].was_full ? LOG_HOLD : LOG_SHOW;
 
 		sinks_pump(m, s, urgency);
 	}
-	if (attach_send(m))
+	if (!clients_first && attach_send(m))
 		monitor_look_later(m);
 }
 
@@ -307,7 +334,7 @@ static void monitor_round(Monitor *m)
 	}
 	if (got > 0)
 		note_activity(m);
-	deliver_output(m, false);
+	deliver_output(m, false, got < CLIENTS_FIRST_MAX);
 	monitor_unmute(m);
 	input_serve(m);
 	for (unsigned s = 0; s < STREAMS; s++)
@@ -344,7 +371,7 @@ static bool drain_stream(Monitor *m, unsigned number)
 	while (ring_head(&st->rings[number]) + 1 < st->drain_bound[number]) {
 		if (stream_read(m, number) == 0)
 			return !stream->is_muted;	/* nothing more, or no room yet */
-		deliver_output(m, false);
+		deliver_output(m, false, false);
 	}
 	return true;
 }
@@ -424,7 +451,7 @@ static void monitor_drain(Monitor *m)
 	}
 	for (unsigned s = 0; s < STREAMS; s++)
 		is_read = drain_stream(m, s) && is_read;
-	deliver_output(m, is_read);
+	deliver_output(m, is_read, false);
 	monitor_unmute(m);
 	drain_look_for_stalls(m);
 	monitor_look_later(m);
