@@ -255,6 +255,8 @@ static void tell_ready(const Helper *helper)
 		return;
 	if (helper->ready_fd >= 0) {
 		(void)fd_write_all(helper->ready_fd, "1", 1); /* N-126: nobody there is no error */
+		if (helper->ready_fd < SHARED_INHERITED_MAX) /* the number is free for sockets of ours now */
+			helper->shared->inherited[helper->ready_fd / 8] &= (uint8_t)~(1 << helper->ready_fd % 8);
 		close(helper->ready_fd);
 	}
 	atomic_store(&helper->shared->phase, SHARED_READY);
