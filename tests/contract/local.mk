@@ -27,3 +27,31 @@ TESTS += $(NETWORK_CONTRACT_TESTS)
 EXTRA_DIST += $(NETWORK_CONTRACT_TESTS) \
 	tests/contract/run-network tests/contract/network/untested.txt \
 	tests/contract/lib/engineuser.py tests/contract/lib/frames.py tests/contract/lib/helperlab.py tests/contract/lib/netlab.py tests/contract/lib/tap.py
+
+# conmon (run-conmon runs them by hand, and writes docs/contract-conmon.md)
+CONMON_CONTRACT_TESTS = \
+	tests/contract/conmon/c001-c008-identity.py \
+	tests/contract/conmon/c009-c017-grammar.py \
+	tests/contract/conmon/c018-c023-validation.py \
+	tests/contract/conmon/c024-c028-environment.py \
+	tests/contract/conmon/c029-c040-process-model.py \
+	tests/contract/conmon/c041-c051-descriptors-signals.py \
+	tests/contract/conmon/c052-c067-sync-pipes.py \
+	tests/contract/conmon/c068-c072-exec-attach.py \
+	tests/contract/conmon/c073-c088-runtime.py \
+	tests/contract/conmon/c089-c101-stdio.py \
+	tests/contract/conmon/c102-c123-attach.py \
+	tests/contract/conmon/c124-c135-control.py \
+	tests/contract/conmon/c136-c159-k8s-file.py \
+	tests/contract/conmon/c160-c169-rotation.py \
+	tests/contract/conmon/c170-c178-journald.py \
+	tests/contract/conmon/c179-c187-passthrough-oom.py \
+	tests/contract/conmon/c188-c206-exit.py \
+	tests/contract/conmon/c207-c213-notify.py \
+	tests/contract/conmon/c214-c223-callers.py \
+	tests/contract/conmon/w-weaknesses.py
+TESTS += $(CONMON_CONTRACT_TESTS)
+EXTRA_DIST += $(CONMON_CONTRACT_TESTS) \
+	tests/contract/run-conmon tests/contract/conmon/untested.txt \
+	tests/contract/lib/attachclient.py tests/contract/lib/conmonlab.py tests/contract/lib/fakert.py tests/contract/lib/journal.py \
+	tests/contract/lib/k8slog.py tests/contract/lib/oci.py tests/contract/lib/processes.py

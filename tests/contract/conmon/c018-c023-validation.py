@@ -35,7 +35,7 @@ def _(t):
 		line='conmon: log-max-files must be at least 1 when log-rotate is enabled, got 0')
 
 
-@test('C-19.3', 'no container id')
+@test('C-19.3 C-23', 'no container id')
 def _(t):
 	refused(t, line='conmon: Container ID not provided. Use --cid')
 	refused(t, '--log-level', 'nonsense', line='conmon: Container ID not provided. Use --cid')

@@ -131,7 +131,7 @@ def _(t):
 	tap.same(t.exit_file(b), '4')
 
 
-@test('C-49', 'orphans of the container are adopted and reaped without a word')
+@test('C-49 C-47', 'orphans of the container are adopted and reaped without a word')
 def _(t):
 	b = t.plain()
 	rt = t.runtime("p = payload('(sh -c \"exit 3\" & ) ; (sh -c \"exit 4\" & ); read x < %s; exit 6' % (DIR + '/gate'))\nwrite_pid(p)")

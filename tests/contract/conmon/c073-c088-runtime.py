@@ -88,7 +88,7 @@ def _(t):
 	tap.same(argv[:1] + argv[1:6:2] + argv[5:7], ['exec', '--pid-file', '--process', '--detach', '--detach', '--console-socket'])
 
 
-@test('C-76 C-97', 'stdio of the runtime: pipes, /dev/null without -i, a blocking stdin pipe with it')
+@test('C-76 C-78 C-97', 'stdio of the runtime: pipes, /dev/null without -i, a blocking stdin pipe with it')
 def _(t):
 	for stdin in (False, True):
 		b = t.plain()

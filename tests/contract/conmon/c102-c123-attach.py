@@ -351,7 +351,7 @@ def _(t):
 	r.end()
 
 
-@test('C-121 C-122', 'a client that reads gets everything: 700 KB at once, closed only after all of it')
+@test('C-98 C-121 C-122', 'a client that reads gets everything: 700 KB at once, closed only after all of it')
 def _(t):
 	r, b, go = gated(t, 'head -c 700000 /dev/zero | tr "\\0" z; exit 3')
 	c = t.attach(b)

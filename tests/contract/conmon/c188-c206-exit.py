@@ -28,7 +28,7 @@ def gate(t, name='gate'):
 	return t.own_fd(os.open(t.path(name), os.O_RDWR))
 
 
-@test('C-188', 'the end of the stdio pipes is not waited for: a background child holds them')
+@test('C-188 C-195', 'the end of the stdio pipes is not waited for: a background child holds them')
 def _(t):
 	g = gate(t)
 	r, b = t.fake('(read x < %s) & echo out; exit 7' % t.path('gate'))
@@ -251,7 +251,7 @@ def _(t):
 	tap.same(int(t.logged().split()[1], 16), 0, 'ignored in the container')
 
 
-@test('C-203', 'the exit command\'s own status changes nothing; one that does not exist is no error')
+@test('C-203 C-205', 'the exit command\'s own status changes nothing; one that does not exist is no error')
 def _(t):
 	for prog in ('/bin/false', '/no/such/program'):
 		r, b = t.fake('exit 6', '--exit-command', prog)

@@ -138,6 +138,9 @@ def _attempt(one, make, mode):
 def _print(number, title, outcome, words, one, reference):
 	if outcome == 'skip':
 		print('ok %d - %s # SKIP %s' % (number, title, words))
+	elif one.race and reference:
+		print('ok %d - %s # %s in %s: %s' % (number, title, 'expected failure' if outcome == 'fail' else 'passes this time',
+			reference, one.race))
 	elif one.ours and reference:
 		if outcome == 'fail':
 			print('ok %d - %s # expected failure in %s: %s' % (number, title, reference, one.ours))
