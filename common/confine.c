@@ -197,7 +197,6 @@ int confine_filter_new(const char *const *deny, ConfineFilter **ret_filter, unsi
 	r = compiled->result;
 	if (ret_skipped)
 		*ret_skipped = compiled->skipped;
-	(void)munmap(compiled, sizeof(*compiled));
 	return r < 0 ? r : read_program(fd, ret_filter);
 }
 

@@ -3,6 +3,7 @@
 #include "common/process.h"
 
 #include <errno.h>
+#include <link.h>
 #include <malloc.h>
 #include <poll.h>
 #include <sched.h>
@@ -176,8 +177,32 @@ __attribute__((noinline)) void process_trim_stack(void)
 			break;
 }
 
+/* Segments that are never written: what is in them comes back from the page cache when it is needed. */
+static int unmap_text(struct dl_phdr_info *info, size_t size, void *data)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+
+	if (strncmp(info->dlpi_name, "linux-", 6) == 0)
+		return 0; /* the vdso is no file */
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+		uintptr_t start = (info->dlpi_addr + segment->p_vaddr) & ~(page - 1);
+		uintptr_t end = info->dlpi_addr + segment->p_vaddr + segment->p_memsz;
+
+		if (segment->p_type == PT_LOAD && !(segment->p_flags & PF_W))
+			(void)madvise((void *)start, end - start, MADV_DONTNEED);
+	}
+	return 0;
+}
+
 void process_settle_memory(void)
 {
 	(void)malloc_trim(0);
 	process_trim_stack();
+}
+
+void process_rest(void)
+{
+	process_settle_memory();
+	(void)dl_iterate_phdr(unmap_text, NULL);
 }

@@ -47,5 +47,11 @@ void process_set_title(const char *role);
 /** Before the first fork: give free heap pages (malloc_trim(3)) and unused stack pages back, so that no child copies them. */
 void process_settle_memory(void);
 
-/** Give the stack pages below the caller's frame back, once a busy start is over. */
+/**
+ * When a busy start is over: the same, and unmap program text and constants, of which an idle process needs a few pages and the start a
+ * hundred. They are mapped again, from the page cache, when they are used.
+ */
+void process_rest(void);
+
+/** Give the stack pages below the caller's frame back. */
 void process_trim_stack(void);

@@ -6,11 +6,37 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-void *shared_memory_new(size_t size)
+#define ARENA_SIZE (256 * 1024) /* bytes of address space; what is not touched costs nothing */
+#define ARENA_OBJECT_MAX (64 * 1024)
+#define ARENA_ALIGN 64 /* a cache line: different processes write to different objects */
+
+/* Small objects share pages: a container has about ten, and three or more processes that each count for every page. */
+static char *arena;
+static size_t arena_used;
+
+static void *map_shared(size_t size)
 {
 	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
+}
+
+void *shared_memory_new(size_t size)
+{
+	void *p;
+
+	size = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+	if (size > ARENA_OBJECT_MAX)
+		return map_shared(size);
+	if (!arena || size > ARENA_SIZE - arena_used) {
+		arena = map_shared(ARENA_SIZE);
+		arena_used = 0;
+		if (!arena)
+			return NULL;
+	}
+	p = arena + arena_used;
+	arena_used += size;
+	return p;
 }
 
 void *shared_memory_ring_new(size_t size)

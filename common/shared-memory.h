@@ -4,7 +4,7 @@
  */
 #include <stddef.h>
 
-/** @return zeroed pages, or NULL with errno. Untouched pages cost nothing. */
+/** @return @p size zeroed bytes, aligned to a cache line, or NULL with errno. Never given back. Untouched pages cost nothing. */
 void *shared_memory_new(size_t size);
 
 /**

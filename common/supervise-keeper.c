@@ -354,7 +354,7 @@ static void on_health_timer(void *data)
 	event_timer_set(sv->health_timer, SUPERVISE_HEARTBEAT_MS);
 	if (!sv->trimmed) {
 		sv->trimmed = true;
-		process_settle_memory();
+		process_rest();
 	}
 }
 

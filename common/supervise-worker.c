@@ -98,7 +98,7 @@ static void on_heartbeat(void *data)
 		atomic_load(&sv->shared->workers[sv->self].heartbeat_ms) >
 			atomic_load(&sv->shared->workers[sv->self].started_ms) + SUPERVISE_HEARTBEAT_MS / 2) {
 		sv->trimmed = true;
-		process_settle_memory();
+		process_rest();
 	}
 	supervise_heartbeat(sv);
 	event_timer_set(sv->heartbeat_timer, SUPERVISE_HEARTBEAT_MS);

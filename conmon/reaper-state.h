@@ -81,7 +81,6 @@ struct ReaperState {
 	_Atomic uint64_t timeout_at_ms;	/* monotonic; 0: none */
 	_Atomic uint64_t wait_until_ms;	/* end of the wait that the phase is in; 0: not set */
 	char failure_text[512];		/* of our own, escaped when sent; "": what the runtime said */
-	SyncMessage first_message, exit_message;
 	ExitFile persist_file, exit_file;
 	_Atomic int monitor_given_up;	/* do not start the monitor again */
 	_Atomic pid_t exit_command_pid;
@@ -91,13 +90,15 @@ struct ReaperState {
 	/* OOM watch, written by the reaper */
 	_Atomic int oom_ready, oom_is_v2;
 	_Atomic uint64_t oom_count, oom_kill_count;	/* last seen */
-	char oom_dir[PATH_MAX];
 
 	Stray strays[STRAYS_MAX];	/* (k) */
 	_Atomic unsigned n_strays;	/* (k) */
 	_Atomic int keeper_lost;	/* (k) a keeper died while the runtime ran: creation is to fail (C-39) */
 	_Atomic int subreaper_off;	/* 1: wanted by the reaper; 2: done (k) */
 	_Atomic int pending_signal;	/* (k) for a runtime that has no pidfd yet */
+	/* last, because large and mostly never touched */
+	char oom_dir[PATH_MAX];
+	SyncMessage first_message, exit_message;
 };
 
 static inline ReaperPhase reaper_phase(const ReaperState *state)

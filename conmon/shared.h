@@ -71,10 +71,11 @@ typedef struct {
 	_Atomic int failure_ready;
 	_Atomic int console_ready;	/* 1: there; -1: broken (console_error says why) */
 	_Atomic int drain_done;
-	char failure_text[FAILURE_TEXT_MAX + 1];	/* escaped for JSON, NUL-terminated, "" if nothing was printed */
-	char console_error[256];
 	/* constant after start */
 	char console_path[108];
+	/* by the monitor; last, because large and mostly never touched */
+	char console_error[256];
+	char failure_text[FAILURE_TEXT_MAX + 1];	/* escaped for JSON, NUL-terminated, "" if nothing was printed */
 } ConmonShared;
 
 typedef struct ReaperState ReaperState;	/* conmon/reaper-state.h */

@@ -30,7 +30,6 @@
 #define INJECTED_MAX_MS 75000		/* the guest's kernel repeats the end of its handshake for about a minute */
 #define EXPIRE_STEP_MS 10000
 #define PAUSE_MS 100			/* no descriptors: leave the queue alone for a moment (N-262) */
-#define NONE UINT32_MAX
 
 struct SpliceOutbound {
 	SpliceOutboundConfig c;
@@ -39,10 +38,13 @@ struct SpliceOutbound {
 	EventTimer *expire, *pause;
 	int listener[2]; /* [0] IPv4, [1] IPv6; -1: none */
 	int tun;
-	/* Flows by their addresses. An entry stays in its chain until its index is used again. */
+	/*
+	 * Flows by their addresses. An entry stays in its chain until its index is used again. All numbers are one more than the index
+	 * that they mean, so that 0 is none and pages of these tables that no flow needs are never touched.
+	 */
 	uint32_t bucket[BUCKETS];
-	uint32_t next[SPLICE_FLOWS_MAX];
-	uint32_t bucket_of[SPLICE_FLOWS_MAX]; /* NONE: in none */
+	uint32_t next[SPLICE_FLOWS_MAX + 1];
+	uint32_t bucket_of[SPLICE_FLOWS_MAX + 1];
 };
 
 /* --- flows by address --- */
@@ -68,8 +70,8 @@ static uint32_t bucket_for(const SpliceAddr *guest, const SpliceAddr *remote)
 
 static SpliceFlow *find(const SpliceOutbound *out, const SpliceAddr *guest, const SpliceAddr *remote)
 {
-	for (uint32_t i = out->bucket[bucket_for(guest, remote)]; i != NONE; i = out->next[i]) {
-		SpliceFlow *f = &out->c.table->flows[i];
+	for (uint32_t i = out->bucket[bucket_for(guest, remote)]; i != 0; i = out->next[i]) {
+		SpliceFlow *f = &out->c.table->flows[i - 1];
 
 		if (f->phase != SPLICE_FREE && f->phase != SPLICE_ENDING && !f->inbound && splice_addr_equal(&f->guest, guest) &&
 			splice_addr_equal(&f->remote, remote))
@@ -82,23 +84,23 @@ static void forget(SpliceOutbound *out, uint32_t i)
 {
 	uint32_t *link;
 
-	if (out->bucket_of[i] == NONE)
+	if (out->bucket_of[i] == 0)
 		return;
-	for (link = &out->bucket[out->bucket_of[i]]; *link != i; link = &out->next[*link])
+	for (link = &out->bucket[out->bucket_of[i] - 1]; *link != i; link = &out->next[*link])
 		;
 	*link = out->next[i];
-	out->bucket_of[i] = NONE;
+	out->bucket_of[i] = 0;
 }
 
 static void remember(SpliceOutbound *out, const SpliceFlow *flow)
 {
-	uint32_t i = (uint32_t)(flow - out->c.table->flows);
+	uint32_t i = (uint32_t)(flow - out->c.table->flows) + 1;
 	uint32_t b = bucket_for(&flow->guest, &flow->remote);
 
 	forget(out, i);
 	out->next[i] = out->bucket[b];
 	out->bucket[b] = i;
-	out->bucket_of[i] = b;
+	out->bucket_of[i] = b + 1;
 }
 
 /* --- answers to the guest --- */
@@ -418,8 +420,6 @@ SpliceOutbound *splice_outbound_new(const SpliceOutboundConfig *config)
 	if (!out)
 		return NULL;
 	out->c = *config;
-	memset(out->bucket, 0xff, sizeof(out->bucket));
-	memset(out->bucket_of, 0xff, sizeof(out->bucket_of));
 	out->tun = fd_store_get(config->store, GATEWAY_TUN);
 	out->listener[0] = fd_store_get(config->store, GATEWAY_LISTEN);
 	out->listener[1] = fd_store_get(config->store, GATEWAY_LISTEN6);
