@@ -37,6 +37,8 @@ static const size_t string_fields[] = {
 	offsetof(ConmonOptions, exit_command),
 	offsetof(ConmonOptions, socket_dir_path),
 	offsetof(ConmonOptions, sdnotify_socket),
+	offsetof(ConmonOptions, network_helper),
+	offsetof(ConmonOptions, on_worker_failure),
 };
 
 static const size_t list_fields[] = {
@@ -46,6 +48,7 @@ static const size_t list_fields[] = {
 	offsetof(ConmonOptions, log_allowlist_dirs),
 	offsetof(ConmonOptions, log_labels),
 	offsetof(ConmonOptions, exit_command_args),
+	offsetof(ConmonOptions, network_helper_args),
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))

@@ -50,6 +50,14 @@ static void publish_state(const Conmon *c)
 
 /* --- events --- */
 
+/* @return whether the process behind the registered pidfd got it; a reaped one can't (C-47) */
+static bool signal_registered(const Conmon *c, const char *name, int signal)
+{
+	int fd = fd_store_get(c->store, name);
+
+	return fd >= 0 && process_pidfd_signal(fd, signal) == 0;
+}
+
 void keeper_on_event(Supervisor *sv, void *data, const SuperviseEvent *event)
 {
 	const Conmon *c = data;
@@ -58,6 +66,8 @@ void keeper_on_event(Supervisor *sv, void *data, const SuperviseEvent *event)
 	int priority;
 
 	publish_state(c);
+	if (event->kind == SUPERVISE_HOPELESS && c->options->stop_on_worker_failure)
+		(void)signal_registered(c, FD_PAYLOAD, SIGKILL);
 	priority = supervise_report(&reporter, event, text);
 	if (priority >= LOG_DEBUG)
 		diag_debug("%s", text);
@@ -117,14 +127,6 @@ void keeper_on_stray_child(Supervisor *sv, void *data, const siginfo_t *info)
 
 	child_remember_stray(c->reaper, info);
 	conmon_kick(c, FD_KICK_REAPER);
-}
-
-/* @return whether the process behind the registered pidfd got it; a reaped one can't (C-47) */
-static bool signal_registered(const Conmon *c, const char *name, int signal)
-{
-	int fd = fd_store_get(c->store, name);
-
-	return fd >= 0 && process_pidfd_signal(fd, signal) == 0;
 }
 
 void keeper_on_signal(Supervisor *sv, void *data, int signal)

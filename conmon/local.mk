@@ -17,6 +17,7 @@ conmon_process_sources = \
 	conmon/json-text.c conmon/json-text.h \
 	conmon/keeper.c conmon/keeper.h \
 	conmon/log-allowlist.c conmon/log-allowlist.h \
+	conmon/network.c conmon/network.h \
 	conmon/objects.c conmon/objects.h \
 	conmon/oom.c conmon/oom.h \
 	conmon/options.c conmon/options.h \

@@ -86,6 +86,7 @@ static void set_defaults(ConmonOptions *o)
 	o->log_allowlist_dirs = list_or_empty(o->log_allowlist_dirs);
 	o->log_labels = list_or_empty(o->log_labels);
 	o->exit_command_args = list_or_empty(o->exit_command_args);
+	o->network_helper_args = list_or_empty(o->network_helper_args);
 	if (!o->log_level)
 		o->log_level = g_strdup("warn");
 	if (!o->socket_dir_path)
@@ -149,11 +150,17 @@ ConmonOptions *options_parse(int argc, char **argv, char **ret_reason)
 			"BYTES"},
 		STRING("log-tag", 0, log_tag, "Tag for journald", "TAG"),
 		STRING("name", 'n', name, "Container name", "NAME"),
+		STRING("network-helper", 0, network_helper,
+			"Network helper to run with the container: PROGRAM -e FD -r FD ARG... PID tap0", "PROGRAM"),
+		LIST("network-helper-arg", 0, network_helper_args, "Argument for the network helper (repeatable)",
+			"ARG"),
 		FLAG("no-container-partial-message", 0, no_container_partial_message,
 			"Omit the journald field CONTAINER_PARTIAL_MESSAGE"),
 		FLAG("no-new-keyring", 0, no_new_keyring, "No new session keyring for the container"),
 		FLAG("no-pivot", 0, no_pivot, "The runtime shall not use pivot_root"),
 		FLAG("no-sync-log", 0, no_sync_log, "Do not fsync the log at the container's end"),
+		STRING("on-worker-failure", 0, on_worker_failure,
+			"What to do when one of our processes cannot be started again: continue (default), stop", "ACTION"),
 		STRING("persist-dir", '0', persist_dir, "Directory of the files exit and oom", "DIR"),
 		FLAG("replace-listen-pid", 0, replace_listen_pid, "Set LISTEN_PID to the runtime's pid"),
 		STRING("restore", 0, restore_path, "Restore the container from a checkpoint", "DIR"),

@@ -48,6 +48,11 @@ typedef struct {
 	char *sdnotify_socket;
 	bool replace_listen_pid;
 	bool sync;
+	/* ours */
+	char *network_helper;	/* program to run beside the container; NULL: none */
+	char **network_helper_args;
+	char *on_worker_failure;	/* "continue" or "stop" */
+	bool stop_on_worker_failure;
 } ConmonOptions;
 
 /**

@@ -20,11 +20,13 @@ typedef enum {
 	PHASE_CREATING,		/* the runtime runs */
 	PHASE_PAYLOAD,		/* it has ended: was something created? */
 	PHASE_CONSOLE,		/* terminal: wait for the pty master */
+	PHASE_NETWORK,		/* --network-helper: wait until it is ready */
 	PHASE_ANNOUNCE,		/* first sync message, success */
 	PHASE_RUNNING,		/* wait for the payload's end */
 	PHASE_TIMED_OUT,	/* it was killed by --timeout: wait for it a little */
 	PHASE_OOM,		/* the exit sequence, C-189 */
 	PHASE_DRAIN,
+	PHASE_NETWORK_DOWN,	/* --network-helper ends with the container */
 	PHASE_RELEASE_INHERITED,
 	PHASE_PERSIST_FILE,
 	PHASE_EXIT_FILE,
@@ -58,6 +60,17 @@ typedef struct {
 	_Atomic int wait_status;
 } Stray;
 
+typedef enum { NETWORK_NONE, NETWORK_STARTED, NETWORK_UP } NetworkPhase;
+
+/* The network helper that conmon runs itself: see network.c. */
+typedef struct {
+	_Atomic pid_t pid;		/* claimed by the child itself */
+	_Atomic int phase;		/* NetworkPhase */
+	_Atomic unsigned quick;		/* ends in a row, each soon after its start */
+	_Atomic uint64_t started_ms, died_ms, start_at_ms;
+	char text[400];			/* the last line that it printed */
+} NetworkState;
+
 struct ReaperState {
 	/* constant after start */
 	pid_t published_pid;		/* what the pid file says (C-2); LISTEN_PID is compared with it */
@@ -86,6 +99,8 @@ struct ReaperState {
 	_Atomic pid_t exit_command_pid;
 	_Atomic uint64_t exit_command_at_ms;
 	_Atomic int exit_trouble;	/* an exit file could not be written (C-193) */
+
+	NetworkState network;
 
 	/* OOM watch, written by the reaper */
 	_Atomic int oom_ready, oom_is_v2;

@@ -4,9 +4,9 @@
  * reaper if this one is killed: so each function asks the kernel or the shared state what was already done, and
  * never assumes that it is called for the first time. The phase is published after all that belongs to it.
  *
- *   LAUNCH → CREATING → PAYLOAD → CONSOLE → ANNOUNCE → RUNNING → (TIMED_OUT) → OOM → DRAIN → RELEASE_INHERITED
- *     │         │          │         │                  → PERSIST_FILE → EXIT_FILE → EXIT_MESSAGE ─┐
- *     └─────────┴──────────┴─────────┴─▶ FAILURE_TEXT → FAILURE_MESSAGE → FAILURE_STOP ────────────┴▶ CLOSE → EXIT_COMMAND → END
+ *   LAUNCH → CREATING → PAYLOAD → CONSOLE → NETWORK → ANNOUNCE → RUNNING → (TIMED_OUT) → OOM → DRAIN → NETWORK_DOWN
+ *     │         │          │         │         │        → RELEASE_INHERITED → PERSIST_FILE → EXIT_FILE → EXIT_MESSAGE ─┐
+ *     └─────────┴──────────┴─────────┴─────────┴─▶ FAILURE_TEXT → FAILURE_MESSAGE → FAILURE_STOP ────────────┴▶ CLOSE → EXIT_COMMAND → END
  *
  * What must never happen: an exit file before the monitor has written the last log record; a message, file or command
  * twice; a status of 0 for something that nobody has seen end.
@@ -34,6 +34,7 @@
 #include "conmon/exit-command.h"
 #include "conmon/exit-report.h"
 #include "conmon/json-text.h"
+#include "conmon/network.h"
 #include "conmon/objects.h"
 #include "conmon/oom.h"
 #include "conmon/runtime.h"
@@ -47,6 +48,7 @@
 #define KILLED_LIMIT_MS 1000 /* for a payload to die of SIGKILL */
 #define DRAIN_LIMIT_MS 10000 /* for the monitor's last bytes */
 #define SUBREAPER_LIMIT_MS 500 /* for the keeper to give up adopting */
+#define NETWORK_DOWN_LIMIT_MS 5000 /* for the network helper to end */
 #define LOOK_MS 20 /* between two looks at what gives no event */
 
 #define FD_MONITOR_WATCH "monitor-watch.pidfd"
@@ -56,6 +58,7 @@ typedef struct {
 	ReaperState *state;
 	EventLoop *loop;
 	EventTimer *timer;
+	Network *network;
 	EventSource *runtime_source, *payload_source, *command_source, *monitor_source;
 	bool oom_watched;
 } Reaper;
@@ -263,13 +266,28 @@ static bool console(Reaper *r)
 	int ready = atomic_load(&c->shared->console_ready);
 
 	if (!c->options->terminal || ready > 0)
-		return go_to(r, PHASE_ANNOUNCE);
+		return go_to(r, PHASE_NETWORK);
 	if (ready == 0 && (!waited(r, CONSOLE_LIMIT_MS, LOOK_MS) || console_may_come(c)))
 		return look_again(r, LOOK_MS);
 	kill_orphaned_payload(atomic_load(&r->state->payload_pid));
 	if (ready < 0 && c->shared->console_error[0])
 		return fail(r, "%s", c->shared->console_error);
 	return fail(r, "Runtime did not set up terminal");
+}
+
+static bool network(Reaper *r)
+{
+	switch (network_bring_up(r->network)) {
+	case NETWORK_READY:
+		return go_to(r, PHASE_ANNOUNCE);
+	case NETWORK_FAILED:
+		kill_orphaned_payload(atomic_load(&r->state->payload_pid));
+		(void)network_bring_down(r->network);
+		return fail(r, "network helper: %s", r->state->network.text[0] ? r->state->network.text : "ended without a word");
+	case NETWORK_WAITING:
+		break;
+	}
+	return false;
 }
 
 static bool announce(Reaper *r)
@@ -315,6 +333,8 @@ static bool running(Reaper *r)
 	int status, ended = child_status(c, atomic_load(&r->state->payload_pid), FD_PAYLOAD, &status);
 
 	watch_pidfd(r, FD_PAYLOAD, &r->payload_source);
+	if (ended == 0)
+		network_keep_up(r->network);
 	if (!r->oom_watched) {
 		r->oom_watched = true;
 		oom_watch(c, r->loop);
@@ -432,7 +452,15 @@ static bool stop_monitor(Reaper *r)
 
 static bool drain(Reaper *r)
 {
-	return stop_monitor(r) ? go_to(r, PHASE_RELEASE_INHERITED) : false;
+	return stop_monitor(r) ? go_to(r, PHASE_NETWORK_DOWN) : false;
+}
+
+/* Its ports must be free when somebody sees the exit file, as with C-42. */
+static bool network_down(Reaper *r)
+{
+	if (!network_bring_down(r->network) && !waited(r, NETWORK_DOWN_LIMIT_MS, LOOK_MS))
+		return false;
+	return go_to(r, PHASE_RELEASE_INHERITED);
 }
 
 static bool release_inherited(Reaper *r)
@@ -595,11 +623,13 @@ static bool (*const phases[])(Reaper *) = {
 	[PHASE_CREATING] = creating,
 	[PHASE_PAYLOAD] = payload,
 	[PHASE_CONSOLE] = console,
+	[PHASE_NETWORK] = network,
 	[PHASE_ANNOUNCE] = announce,
 	[PHASE_RUNNING] = running,
 	[PHASE_TIMED_OUT] = timed_out,
 	[PHASE_OOM] = check_oom,
 	[PHASE_DRAIN] = drain,
+	[PHASE_NETWORK_DOWN] = network_down,
 	[PHASE_RELEASE_INHERITED] = release_inherited,
 	[PHASE_PERSIST_FILE] = write_persist_file,
 	[PHASE_EXIT_FILE] = write_exit_file,
@@ -677,7 +707,8 @@ int reaper_run(const Conmon *conmon, unsigned restarts)
 	if (!r.loop)
 		return 1;
 	r.timer = event_loop_add_timer(r.loop, 0, on_timer, &r);
-	error = add_sources(&r);
+	r.network = network_new(conmon, r.loop, on_timer, &r);
+	error = r.network ? add_sources(&r) : -ENOMEM;
 	if (error < 0) {
 		diag_error_errno(error, "The reaper can't set up its events:");
 		return 1;

@@ -244,12 +244,40 @@ static int check_log_fields(const ConmonOptions *o)
 	return 0;
 }
 
+/* What is ours alone. */
+static int check_network(ConmonOptions *o)
+{
+	const char *action = o->on_worker_failure;
+
+	if (action && strcmp(action, "continue") != 0 && strcmp(action, "stop") != 0) {
+		diag_error("--on-worker-failure must be continue or stop, not '%s'", action);
+		return -EINVAL;
+	}
+	o->stop_on_worker_failure = action && strcmp(action, "stop") == 0;
+	if (o->network_helper_args[0] && !o->network_helper) {
+		diag_error("--network-helper-arg without --network-helper");
+		return -EINVAL;
+	}
+	if (!o->network_helper)
+		return 0;
+	if (o->is_exec) {
+		diag_error("--network-helper is for containers, not for exec: the container has its network already");
+		return -EINVAL;
+	}
+	if (access(o->network_helper, X_OK) < 0) {
+		diag_error_errno(-errno, "Network helper %s cannot be run:", o->network_helper);
+		return -ENOENT;
+	}
+	return 0;
+}
+
 int options_validate(ConmonOptions *options)
 {
 	int r;
 
 	if ((r = check_early(options)) < 0 || (r = options_start_diagnostics(options)) < 0 ||
 		(r = check_mode(options)) < 0 || (r = check_runtime(options)) < 0 ||
+		(r = check_network(options)) < 0 ||
 		(r = complete_paths(options)) < 0 || (r = check_log_paths(options)) < 0 ||
 		(r = open_log_file(options)) < 0)
 		return r;

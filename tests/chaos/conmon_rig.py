@@ -353,7 +353,7 @@ class Rig:
 		if check and done.returncode:
 			raise RuntimeError('runc %s: %s' % (' '.join(args), done.stdout.decode()))
 
-	def write_bundle(self, path, args, terminal):
+	def write_bundle(self, path, args, terminal, namespaces=('pid', 'ipc', 'uts', 'mount')):
 		config = {
 			'ociVersion': '1.0.2', 'root': {'path': self.rootfs, 'readonly': True},
 			'process': {'terminal': terminal, 'user': {'uid': 0, 'gid': 0}, 'args': args, 'env': ['PATH=/'], 'cwd': '/',
@@ -362,7 +362,7 @@ class Rig:
 				{'destination': '/dev', 'type': 'tmpfs', 'source': 'tmpfs', 'options': ['mode=755']},
 				{'destination': '/dev/pts', 'type': 'devpts', 'source': 'devpts',
 					'options': ['newinstance', 'ptmxmode=0666', 'mode=0620']}],
-			'linux': {'namespaces': [{'type': t} for t in ('pid', 'ipc', 'uts', 'mount')]}}
+			'linux': {'namespaces': [{'type': t} for t in namespaces]}}
 		with open(os.path.join(path, 'config.json'), 'w') as f:
 			json.dump(config, f)
 

@@ -5,8 +5,8 @@ tests_chaos_load_SOURCES = tests/chaos/load.c
 tests_chaos_load_CFLAGS = -std=gnu11 -O2 -Wall -Wextra -Wno-unused-parameter
 tests_chaos_load_LDFLAGS = -static
 tests_chaos_load_LDADD =
-TESTS += tests/chaos/short-run.py
-EXTRA_DIST += tests/chaos/chaos.py tests/chaos/conmon_rig.py tests/chaos/ledger.py tests/chaos/network_rig.py \
+TESTS += tests/chaos/short-run.py tests/chaos/conmon-network.py
+EXTRA_DIST += tests/chaos/chaos.py tests/chaos/conmon-network.py tests/chaos/conmon_rig.py tests/chaos/ledger.py tests/chaos/network_rig.py \
 	tests/chaos/podman_rig.py tests/chaos/short-run.py tests/chaos/world.py
 
 CHAOS_KILLS = 1000
