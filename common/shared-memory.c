@@ -13,6 +13,7 @@
 /* Small objects share pages: a container has about ten, and three or more processes that each count for every page. */
 static char *arena;
 static size_t arena_used;
+static pid_t arena_owner;	/* a child must not give out what its parent gives out, too */
 
 static void *map_shared(size_t size)
 {
@@ -28,9 +29,10 @@ void *shared_memory_new(size_t size)
 	size = (size + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
 	if (size > ARENA_OBJECT_MAX)
 		return map_shared(size);
-	if (!arena || size > ARENA_SIZE - arena_used) {
+	if (!arena || arena_owner != getpid() || size > ARENA_SIZE - arena_used) {
 		arena = map_shared(ARENA_SIZE);
 		arena_used = 0;
+		arena_owner = getpid();
 		if (!arena)
 			return NULL;
 	}

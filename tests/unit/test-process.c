@@ -158,6 +158,27 @@ static void test_ring_is_contiguous_over_its_end(void)
 		'x'); /* the compiler takes the two for different memory */
 }
 
+static void test_small_objects_of_parent_and_child_are_different(void)
+{
+	int *first = shared_memory_new(sizeof(int)), *seen = shared_memory_new(sizeof(int)), *second;
+	pid_t pid;
+
+	*first = 1;
+	pid = fork();
+	if (pid == 0) {
+		int *own = shared_memory_new(sizeof(int));
+
+		*seen = *own == 0 ? 7 : 8;
+		*own = 2;
+		_exit(0);
+	}
+	g_assert_cmpint(status_of(pid), ==, 0);
+	second = shared_memory_new(sizeof(int));
+	g_assert_cmpint(*first, ==, 1);
+	g_assert_cmpint(*seen, ==, 7);
+	g_assert_cmpint(*second, ==, 0);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -166,6 +187,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/process/cause/in-words", test_cause_in_words);
 	g_test_add_func("/confine/capabilities/dropped-but-kept-ones", test_capabilities_are_dropped);
 	g_test_add_func("/confine/seccomp/denied-calls-kill", test_denied_calls_kill);
+	g_test_add_func("/shared-memory/new/objects-of-parent-and-child-are-different",
+		test_small_objects_of_parent_and_child_are_different);
 	g_test_add_func("/shared-memory/ring/contiguous-over-its-end", test_ring_is_contiguous_over_its_end);
 	return g_test_run();
 }
