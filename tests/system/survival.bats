@@ -1,22 +1,26 @@
 # modes: root rootless
+# needs: isolation
 # The network worker may be killed at any time: published ports never refuse, nothing is left behind.
 bats_require_minimum_version 1.5.0
 load helpers.bash
 
 setup_file()
 {
-	[ "${TANDEM_ISOLATED:-}" = 1 ] || skip "needs ports and processes of its own"
 	tandem_setup_file
-	case $HELPER in /usr/bin/*) skip "the reference has no worker to kill" ;; esac
 }
 
 teardown_file() { tandem_teardown_file; }
+
+setup()
+{
+	case $HELPER in /usr/bin/*) skip "the reference has no worker to kill" ;; esac
+}
 
 teardown()
 {
 	touch "${WORK:-/nonexistent}/stop" 2>/dev/null || true
 	peers_stop
-	[ "${TANDEM_ISOLATED:-}" != 1 ] || pod rm -f -t 0 -a >/dev/null
+	pod rm -f -t 0 -a >/dev/null
 }
 
 worker_other_than()
