@@ -37,3 +37,6 @@ netns_helper_netns_helper_SOURCES = \
 netns_helper_netns_helper_CFLAGS = $(AM_CFLAGS) $(SLIRP_CFLAGS) $(JANSSON_CFLAGS) $(MNL_CFLAGS) $(NFTNL_CFLAGS) $(GLIB_CFLAGS) $(CAP_CFLAGS) $(SECCOMP_CFLAGS)
 netns_helper_netns_helper_LDFLAGS = $(AM_LDFLAGS) $(COMMON_RPATH)
 netns_helper_netns_helper_LDADD = $(COMMON_LIBS) $(SLIRP_LIBS) $(JANSSON_LIBS) $(NFTNL_LIBS) $(MNL_LIBS) $(GLIB_LIBS) $(CAP_LIBS) $(SECCOMP_LIBS)
+dist_man_MANS += netns-helper/netns-helper.1
+netnshelperdocdir = $(docdir)/netns-helper
+dist_netnshelperdoc_DATA = netns-helper/PROTOCOL.md

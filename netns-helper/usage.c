@@ -35,6 +35,9 @@ static const char help_text[] =
 	"--outbound-addr6=IPv6    source address or interface of outbound IPv6\n"
 	"--disable-dns            no built-in DNS forwarder at network+3\n"
 	"--macaddress=MAC         MAC address of the interface (only with -c)\n"
+	"--data-path=PATH         how TCP is carried: splice (kernel speed), slirp, auto (default=auto: splice, else slirp)\n"
+	"--inbound-source=WHO     whose address a published port's client has in the guest ([client|gateway],\n"
+	"                         default=client)\n"
 	"--target-type=TYPE       kind of target ([netns|bess], default=netns)\n"
 	"-h, --help               show this help and exit\n"
 	"-v, --version            show version and exit\n";
