@@ -16,6 +16,7 @@ from netlab import HOST, OUTSIDE, USER, WORK, Guest
 ROOTLESS = 'rootless'		# uid 0 of a user namespace that owns the guest, as Podman and Buildah run it
 USUAL = ('root', 'user')	# real root; an ordinary user outside the guest's user namespace
 ALL = USUAL + (ROOTLESS,)
+SLIRP = 'slirp'			# an ordinary user as well, and our plain data path where the other is the default
 NEW_LINK = '52:55:0a:00:02:02'	# the gateway's address on the link
 
 
@@ -134,6 +135,7 @@ class Lab:
 
 	def __init__(self, mode):
 		self.mode = mode
+		self.spliced = not REFERENCE and mode != SLIRP and DATA_PATH != 'slirp'
 		self.uid = 0 if mode == 'root' else USER
 		self.guests, self.helpers, self.owned = [], [], []
 		self.pause = None
@@ -173,7 +175,7 @@ class Lab:
 		if kind == 'pid':
 			return [str(guest.pid)]
 		words = ['--netns-type=path', guest.path]
-		return (['--userns-path=' + guest.userns_path] if self.mode == 'user' else []) + words
+		return (['--userns-path=' + guest.userns_path] if self.mode in ('user', SLIRP) else []) + words
 
 	def raw(self, *args, ready=False, exit_fd=False, prefix=(), uid=None, **how):
 		"""Start the helper with exactly @args behind -r and -e."""
@@ -187,8 +189,8 @@ class Lab:
 	def start(self, guest, *options, kind=None, link='tap0', configure=True, ready=True, exit_fd=False, **how):
 		"""Start it for @guest, and wait until it is ready unless @ready is None."""
 		args = (['-c'] if configure else []) + list(options)
-		if DATA_PATH:
-			args.append('--data-path=' + DATA_PATH)
+		if self.mode == SLIRP or DATA_PATH:
+			args.append('--data-path=' + (DATA_PATH or 'slirp'))
 		h = self.raw(*args, *self.target(guest, kind), link, ready=ready is not False, exit_fd=exit_fd, **how)
 		if ready:
 			h.wait_ready()
@@ -291,10 +293,16 @@ def _name(pid):
 		return str(pid)
 
 
-def main(usual=USUAL):
-	"""Run the registered tests in the sandbox, those that do not choose in the @usual modes."""
+def main(usual=USUAL, both_paths=False):
+	"""Run the registered tests in the sandbox.
+
+	@usual       the modes of tests that do not choose
+	@both_paths  what they prove has to hold for both data paths of ours
+	"""
+	both_paths = both_paths and not REFERENCE and not DATA_PATH
 	netlab.sandbox()
-	tap.main(Lab, ALL, usual, 'slirp4netns ' + REFERENCE if REFERENCE else None)
+	tap.main(Lab, ALL + ((SLIRP,) if both_paths else ()), usual, {SLIRP: 'user'},
+		'slirp4netns ' + REFERENCE if REFERENCE else None)
 
 
 # the API

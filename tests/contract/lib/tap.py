@@ -159,12 +159,13 @@ def _print(number, title, outcome, words, one, reference):
 	return True
 
 
-def main(make, modes=('',), usual=None, reference=None):
+def main(make, modes=('',), usual=None, like=None, reference=None):
 	"""Run every registered test and leave: status 0 if all is well, 1 otherwise.
 
 	@make       called with the mode, returns the context of a test: it has report() and close(outcome)
 	@modes      names of the ways in which the suite can be run
 	@usual      those in which a test runs that does not choose, None for all
+	@like       mode → the mode whose tests it runs
 	@reference  what to call the reference program if that is what is being tested, else None
 
 	Arguments of the command line are substrings: only tests whose printed title contains one of them are run.
@@ -174,7 +175,7 @@ def main(make, modes=('',), usual=None, reference=None):
 	plan = []
 	for mode in modes:
 		for one in _tests:
-			if mode not in (one.modes or usual or modes):
+			if (like or {}).get(mode, mode) not in (one.modes or usual or modes):
 				continue
 			title = '%s: %s%s' % (one.clauses, one.title, ' [%s]' % mode if mode else '')
 			if not wanted or any(w in title for w in wanted):

@@ -208,4 +208,4 @@ def _(t):
 	tap.true(peer[0] in (HOST6, HOST6_SECOND), 'source %s' % peer[0])
 
 
-helperlab.main()
+helperlab.main(both_paths=True)

@@ -252,4 +252,4 @@ def _(t):
 		sender.join()
 
 
-helperlab.main()
+helperlab.main(both_paths=True)
