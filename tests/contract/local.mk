@@ -50,7 +50,9 @@ CONMON_CONTRACT_TESTS = \
 	tests/contract/conmon/c188-c206-exit.py \
 	tests/contract/conmon/c207-c213-notify.py \
 	tests/contract/conmon/c214-c223-callers.py \
-	tests/contract/conmon/w-weaknesses.py
+	tests/contract/conmon/protocol-examples.py \
+	tests/contract/conmon/w-weaknesses.py \
+	tests/contract/conmon/x-network-helper.py
 TESTS += $(CONMON_CONTRACT_TESTS)
 EXTRA_DIST += $(CONMON_CONTRACT_TESTS) \
 	tests/contract/run-conmon tests/contract/conmon/untested.txt \
