@@ -243,7 +243,8 @@ int attach_open(Monitor *m)
 	r = event_loop_add_fd(m->loop, m->listen_fd, EPOLLIN, on_listener, m, &m->listen_source);
 	if (r < 0)
 		return r;
-	adopt_unregistered(m);
+	if (m->restarts > 0)
+		adopt_unregistered(m);
 	return 0;
 }
 

@@ -202,7 +202,7 @@ int console_open(Monitor *m)
 
 	if (!m->conmon->options->terminal || shared->console_ready < 0)
 		return 0;
-	if (fd_store_get(m->store, FD_CONSOLE) < 0 && !shared->console_ready)
+	if (m->restarts > 0 && fd_store_get(m->store, FD_CONSOLE) < 0 && !shared->console_ready)
 		adopt(m);
 	fd = fd_store_get(m->store, FD_CONSOLE);
 	if (fd >= 0) {

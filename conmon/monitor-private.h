@@ -99,7 +99,6 @@ struct Monitor {
 	int listen_fd;
 	EventSource *listen_source;
 	bool listen_muted;	/* no place for another client */
-	ClientView views[CLIENTS_MAX];
 	/* input.c */
 	int input_fd, input_r, input_w;	/* the container's side; the pipe between */
 	EventSource *input_source;
@@ -116,6 +115,7 @@ struct Monitor {
 	/* notify-relay.c */
 	EventSource *notify_source;
 	/* monitor.c */
+	unsigned restarts;
 	EventTimer *stall_timer, *idle_timer;
 	uint64_t active_ms;
 	bool again;		/* there is work left that no event will announce */
@@ -123,6 +123,7 @@ struct Monitor {
 	uint64_t settle_ms;	/* since when only the journal is waited for */
 	bool is_settled;
 	bool done;
+	ClientView views[CLIENTS_MAX];	/* attach.c; last: pages of unused slots are never touched */
 };
 
 /* --- monitor.c --- */

@@ -46,9 +46,12 @@ MonitorState *monitor_state_new(const ConmonOptions *options)
 		STREAM_RING_SIZE, STREAM_RING_SIZE, CONTROL_RING_SIZE, CONTROL_RING_SIZE,
 	};
 	MonitorState *st = shared_memory_new(sizeof(*st));
+	LogStamp stamp;
 
 	if (!st)
 		abort();
+	tzset();
+	log_stamp_take(&stamp);	/* loads the time zone here, once for all processes */
 	for (unsigned i = 0; i < OWNERS; i++)
 		if (ring_init(&st->rings[i], sizes[i]) < 0)
 			abort();
@@ -594,17 +597,18 @@ static int monitor_loop(Monitor *m)
 
 int monitor_run(const Conmon *conmon, MonitorState *state, unsigned restarts, unsigned step)
 {
-	Monitor *m = calloc(1, sizeof(*m));
+	/* not on the heap, whose pages are shared with the other processes until someone writes to them */
+	Monitor *m = mmap(NULL, sizeof(*m), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	char words[128];
 	int r;
 
 	(void)step;	/* there is nothing that it could do without */
-	if (!m)
+	if (m == MAP_FAILED)
 		return 1;
 	(void)signal(SIGPIPE, SIG_IGN);
 	(void)signal(SIGXFSZ, SIG_IGN);	/* a file size limit is an error of write(2) like a full disk */
-	tzset();
 	m->conmon = conmon;
+	m->restarts = restarts;
 	m->st = state;
 	m->store = conmon->store;
 	m->listen_fd = m->input_fd = m->input_r = m->input_w = -1;
