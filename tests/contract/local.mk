@@ -52,6 +52,7 @@ CONMON_CONTRACT_TESTS = \
 	tests/contract/conmon/c214-c223-callers.py \
 	tests/contract/conmon/protocol-examples.py \
 	tests/contract/conmon/w-weaknesses.py \
+	tests/contract/conmon/stress.py \
 	tests/contract/conmon/x-network-helper.py
 TESTS += $(CONMON_CONTRACT_TESTS)
 EXTRA_DIST += $(CONMON_CONTRACT_TESTS) \

@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import conmonlab	# noqa: E402
 import processes	# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 RECORD = "record(DIR + '/seen'); write_pid(payload('exit 0'))"
@@ -21,7 +22,7 @@ def runtime_saw(t):
 	return json.loads(t.text(t.path('seen')))
 
 
-@test('C-29 C-30', 'nothing is forked or made before the start pipe speaks, only the log file is there')
+@test('C-29 C-30', 'nothing is forked or made before the start pipe speaks, only the log file is there', modes=BOTH)
 def _(t):
 	b = t.bundle('exit 0')
 	r = t.start_conmon(b, go=False)

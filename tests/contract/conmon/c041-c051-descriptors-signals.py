@@ -11,6 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import conmonlab	# noqa: E402
 import processes	# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 RECORD = "record(DIR + '/seen'); write_pid(payload('exit 0'))"
@@ -49,7 +50,7 @@ def _(t):
 	tap.same(os.read(r, 100), b'here\n')
 
 
-@test('C-42', 'inherited descriptors are closed before the exit file appears')
+@test('C-42', 'inherited descriptors are closed before the exit file appears', modes=BOTH)
 def _(t):
 	b = t.bundle('exit 0')
 	r, w = os.pipe()
@@ -87,7 +88,7 @@ def _(t):
 	run.end()
 
 
-@test('C-45', 'SIGTERM, SIGINT and SIGQUIT are forwarded to the payload, and the monitor goes on until it ends')
+@test('C-45', 'SIGTERM, SIGINT and SIGQUIT are forwarded to the payload, and the monitor goes on until it ends', modes=BOTH)
 def _(t):
 	for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
 		b = t.bundle('trap "echo got; read x < /shared/go; exit 9" %s; touch /shared/ready; while :; do sleep 0.01; done'

@@ -10,6 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import conmonlab	# noqa: E402
 import processes	# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 GOOD = "write_pid(payload('exit 0'))"
@@ -69,7 +70,7 @@ def _(t):
 	r.end()
 
 
-@test('C-55 C-56', 'the message of success, byte for byte, in both versions')
+@test('C-55 C-56', 'the message of success, byte for byte, in both versions', modes=BOTH)
 def _(t):
 	for v1, key in ((True, 'data'), (False, 'pid')):
 		b = t.bundle('exit 0')
@@ -82,7 +83,7 @@ def _(t):
 		r.end()
 
 
-@test('C-55 C-56 C-63', 'the message of failure, byte for byte, in both versions: always -1')
+@test('C-55 C-56 C-63', 'the message of failure, byte for byte, in both versions: always -1', modes=BOTH)
 def _(t):
 	tap.same(failure(t, b'no such thing\n'), b'{"data": -1, "message": "no such thing\\n"}\n')
 	tap.same(failure(t, b'x', v1=False), b'{"pid": -1, "message": "x"}\n')
@@ -171,7 +172,7 @@ def _(t):
 	tap.same(r.end(), 0)
 
 
-@test('C-62', 'when the message comes, attach, ctl and winsz are there and usable, and nothing was read yet')
+@test('C-62', 'when the message comes, attach, ctl and winsz are there and usable, and nothing was read yet', modes=BOTH)
 def _(t):
 	b = t.bundle('cat')
 	r = t.create(b, '-i')

@@ -12,6 +12,7 @@ import attachclient	# noqa: E402
 import conmonlab	# noqa: E402
 import processes	# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 
@@ -19,6 +20,7 @@ def session(t, cid, script='exit 0', *extra, runtime=None, terminal=False, exits
 	"""podman exec: what it passes, with a session directory of its own."""
 	directory = t.path('session%d' % len(t.runs))
 	os.mkdir(directory)
+	t.give(directory)
 	argv = ['--api-version', '1', '-c', cid, '-u', 's' * 64, '-r', runtime or conmonlab.oci.RUNC, '-b', directory,
 		'-p', directory + '/exec_pid', '-n', 'name', '--exit-dir', t.exits, '--full-attach']
 	if runtime is None:
@@ -55,7 +57,7 @@ def _(t):
 	tap.until(lambda: not processes.everyone(), 'the monitor ends')
 
 
-@test('C-69 C-71', 'the sequence: go, attach message, attach, go, pid, status')
+@test('C-69 C-71', 'the sequence: go, attach message, attach, go, pid, status', modes=BOTH)
 def _(t):
 	b = container(t)
 	r = session(t, b.id, 'read line; echo "got $line"; exit 21', '-i')

@@ -7,10 +7,11 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import conmonlab	# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 
-@test('C-89 C-90', 'the console socket is gone once the terminal has arrived')
+@test('C-89 C-90', 'the console socket is gone once the terminal has arrived', modes=BOTH)
 def _(t):
 	b = t.bundle('read x < /shared/go', terminal=True)
 	b.fifo()
@@ -63,7 +64,7 @@ write_pid(pid)
 	tap.same(t.logged(), b'a\r\nb\r\n')
 
 
-@test('C-92', 'terminal output is stdout, stderr of the container too')
+@test('C-92', 'terminal output is stdout, stderr of the container too', modes=BOTH)
 def _(t):
 	r, b, c = t.run('echo out; echo err >&2', terminal=True, attach=True)
 	c.read_end()
@@ -121,7 +122,7 @@ def _(t):
 		os.unlink(os.path.join(t.exits, b.id))
 
 
-@test('C-97', 'the container\'s stdin stays blocking')
+@test('C-97', 'the container\'s stdin stays blocking', modes=BOTH)
 def _(t):
 	r, b, c = t.run('read a; echo "a=$a"; read b; echo "b=$b"', '-i', attach=True)
 	c.send('one\n')

@@ -12,6 +12,7 @@ import attachclient	# noqa: E402
 import conmonlab	# noqa: E402
 import processes	# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 LATER = 'read x < /shared/go; %s'
@@ -36,7 +37,7 @@ def _(t):
 	tap.same(os.listdir(t.cwd) + os.listdir(b.path), [])
 
 
-@test('C-103', 'a SEQPACKET socket of mode 0700 that holds ten connections before they are served')
+@test('C-103', 'a SEQPACKET socket of mode 0700 that holds ten connections before they are served', modes=BOTH)
 def _(t):
 	r, b, go = gated(t, 'echo x')
 	st = os.lstat(b.attach_path)
@@ -87,7 +88,7 @@ def _(t):
 	r.end()
 
 
-@test('C-106', 'bundle paths of any length, through /proc/self/fd and through the symlink')
+@test('C-106', 'bundle paths of any length, through /proc/self/fd and through the symlink', modes=BOTH)
 def _(t):
 	directory = t.path('/'.join(['long' * 40] * 3))
 	os.makedirs(directory)
@@ -113,7 +114,7 @@ def _(t):
 	r.end()
 
 
-@test('C-110', 'client packets up to 32768 bytes arrive whole')
+@test('C-110', 'client packets up to 32768 bytes arrive whole', modes=BOTH)
 def _(t):
 	r, b, go = gated(t, 'cat', '-i')
 	c = t.attach(b)
@@ -205,7 +206,7 @@ def _(t):
 	r.end()
 
 
-@test('C-114 C-115', 'end of a client\'s input is end of the container\'s, after all its data; output goes on')
+@test('C-114 C-115', 'end of a client\'s input is end of the container\'s, after all its data; output goes on', modes=BOTH)
 def _(t):
 	for how in ('half-close', 'zero'):
 		r, b, go = gated(t, 'n=$(wc -c); echo "n=$n"; echo more; exit 5', '-i')
@@ -263,7 +264,7 @@ def _(t):
 	tap.same(r.end(), 3)
 
 
-@test('C-117', '-t without -i: the end of a client closes nothing, who attaches again can type again')
+@test('C-117', '-t without -i: the end of a client closes nothing, who attaches again can type again', modes=BOTH)
 def _(t):
 	r, b, go = gated(t, 'stty -echo; echo ready; while read x; do echo "got $x"; [ $x = end ] && exit 3; done', terminal=True)
 	first = t.attach(b)
@@ -351,7 +352,7 @@ def _(t):
 	r.end()
 
 
-@test('C-98 C-121 C-122', 'a client that reads gets everything: 700 KB at once, closed only after all of it')
+@test('C-98 C-121 C-122', 'a client that reads gets everything: 700 KB at once, closed only after all of it', modes=BOTH)
 def _(t):
 	r, b, go = gated(t, 'head -c 700000 /dev/zero | tr "\\0" z; exit 3')
 	c = t.attach(b)

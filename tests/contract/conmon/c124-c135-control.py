@@ -8,6 +8,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import conmonlab	# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 # Tells its size each time it is asked by the gate.
@@ -72,7 +73,7 @@ def _(t):
 	a.end()
 
 
-@test('C-126 C-134', 'rows and columns, blanks and tabs, leading blanks and zeros, extra words')
+@test('C-126 C-134', 'rows and columns, blanks and tabs, leading blanks and zeros, extra words', modes=BOTH)
 def _(t):
 	a = Asked(t)
 	for line, rows, columns in (('1 24 80\n', 24, 80), ('  1\t25\t81\n', 25, 81), ('1 026 082\n', 26, 82),

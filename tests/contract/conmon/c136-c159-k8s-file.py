@@ -11,6 +11,7 @@ import conmonlab	# noqa: E402
 import k8slog		# noqa: E402
 import processes	# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 
@@ -78,7 +79,7 @@ def _(t):
 	tap.same(os.listdir(t.path('allowed-not')), [])
 
 
-@test('C-141 C-142 C-144', 'the exact layout: 45 bytes before the content, every byte of the line kept')
+@test('C-141 C-142 C-144', 'the exact layout: 45 bytes before the content, every byte of the line kept', modes=BOTH)
 def _(t):
 	r, b, c = t.run(r"printf 'a\n\n  b \r\n\0\1\377\n'; printf 'e 1\n' >&2")
 	r.end()
@@ -201,7 +202,7 @@ def _(t):
 	tap.same(t.records(log)[-1].content, b'after')
 
 
-@test('C-153 C-154', 'everything the container wrote is in the log before the exit file appears')
+@test('C-153 C-154', 'everything the container wrote is in the log before the exit file appears', modes=BOTH)
 def _(t):
 	for extra in ((), ('--no-sync-log',)):
 		b = t.bundle('i=0; while [ $i -lt 3000 ]; do echo "line $i"; i=$((i+1)); done')

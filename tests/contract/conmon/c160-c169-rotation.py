@@ -11,6 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import conmonlab	# noqa: E402
 import k8slog		# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 NEWER = 'rotation is newer than 2.1.6'
@@ -70,7 +71,7 @@ def gated(t, *extra, **how):
 	return r, b, lambda word='next': os.write(gate, word.encode() + b'\n')
 
 
-@test('C-163 C-165', 'the kubelet\'s way: file renamed away, reopen: what follows is in a new file, nothing lost')
+@test('C-163 C-165', 'the kubelet\'s way: file renamed away, reopen: what follows is in a new file, nothing lost', modes=BOTH)
 def _(t):
 	r, b, go = gated(t)
 	go()

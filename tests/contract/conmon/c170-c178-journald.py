@@ -12,6 +12,7 @@ import conmonlab	# noqa: E402
 import processes	# noqa: E402
 import tap		# noqa: E402
 from journal import Journal, private_run	# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 private_run()
@@ -28,7 +29,7 @@ def logged(t, script, *extra, **how):
 	return j
 
 
-@test('C-170', 'the fields, in order, without tag')
+@test('C-170', 'the fields, in order, without tag', modes=BOTH)
 def _(t):
 	j = logged(t, 'echo out; echo err >&2')
 	full = j.bundle.id.encode()

@@ -7,6 +7,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import conmonlab	# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 MEMORY = 24 << 20
@@ -64,7 +65,7 @@ def _(t):
 	tap.has(r.err(), 'my words\n')
 
 
-@test('C-181', 'none: output is read and dropped, attach clients still get it, the container never blocks')
+@test('C-181', 'none: output is read and dropped, attach clients still get it, the container never blocks', modes=BOTH)
 def _(t):
 	r, b, c = t.run('seq 100000; exit 3', log='none', attach=True)
 	tap.same(c.read_end(), b''.join(b'%d\n' % i for i in range(1, 100001)))

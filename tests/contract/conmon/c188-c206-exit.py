@@ -11,6 +11,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import conmonlab	# noqa: E402
 import processes	# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 
@@ -38,7 +39,7 @@ def _(t):
 	tap.same(r.end(), 7)
 
 
-@test('C-190 C-196', 'persist-dir/exit is there when exit-dir/CID appears, with the same value')
+@test('C-190 C-196', 'persist-dir/exit is there when exit-dir/CID appears, with the same value', modes=BOTH)
 def _(t):
 	for n in (0, 1, 255):
 		r, b, c = t.run('exit %d' % n)
@@ -147,7 +148,7 @@ def _(t):
 	tap.true(os.path.exists(t.path('ran')), 'exit command')
 
 
-@test('C-196', 'killed by a signal: 128 plus its number everywhere')
+@test('C-196', 'killed by a signal: 128 plus its number everywhere', modes=BOTH)
 def _(t):
 	for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV):
 		b = t.plain()
@@ -158,7 +159,7 @@ def _(t):
 		os.unlink(t.persist + '/exit')
 
 
-@test('C-197 C-199 C-200', 'timeout: -1 in the files, status 255')
+@test('C-197 C-199 C-200', 'timeout: -1 in the files, status 255', modes=BOTH)
 def _(t):
 	b = t.bundle('while :; do sleep 1; done')
 	r = t.create(b, '--timeout=1')
@@ -210,7 +211,7 @@ def _(t):
 	tap.same(r.end(), 255)
 
 
-@test('C-201 C-202 C-203', 'the exit command: its words, stdio, no other descriptors, cwd; the monitor outlives it')
+@test('C-201 C-202 C-203', 'the exit command: its words, stdio, no other descriptors, cwd; the monitor outlives it', modes=BOTH)
 def _(t):
 	g = gate(t)
 	prog = t.runtime("record(DIR + '/seen'); open(DIR + '/gate').read(1)", name='exit-program')

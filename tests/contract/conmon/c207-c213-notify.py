@@ -11,6 +11,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import conmonlab	# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 
@@ -23,6 +24,7 @@ class Relay:
 		self.listen(address)
 		self.b = t.plain()
 		os.mkdir(self.b.path + '/notify')
+		t.give(self.b.path + '/notify')
 		os.mkfifo(t.path('gate'))
 		self.gate = t.own_fd(os.open(t.path('gate'), os.O_RDWR))
 		rt = t.runtime("write_pid(payload('read x < %s/gate; exit 3' % DIR))")
@@ -34,6 +36,8 @@ class Relay:
 	def listen(self, address=None):
 		self.host = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 		self.host.bind(address or self.path)
+		if not address:
+			os.chmod(self.path, 0o777)
 		self.t.clients.append(self.host)
 
 	def deaf(self):
@@ -69,7 +73,7 @@ def _(t):
 	tap.true(os.path.exists(x.b.path + '/notify/notify.sock'), 'not removed')
 
 
-@test('C-208 C-211', 'READY=1 and the watchdog are forwarded; conmon sends nothing of its own')
+@test('C-208 C-211', 'READY=1 and the watchdog are forwarded; conmon sends nothing of its own', modes=BOTH)
 def _(t):
 	x = Relay(t)
 	for line in (b'READY=1', b'WATCHDOG=1'):

@@ -13,7 +13,7 @@ import conmonlab	# noqa: E402
 import k8slog		# noqa: E402
 import processes	# noqa: E402
 import tap		# noqa: E402
-from conmonlab import MS_BIND, MS_REC	# noqa: E402
+from conmonlab import BOTH, MS_BIND, MS_REC	# noqa: E402
 from tap import test	# noqa: E402
 
 RUNC = conmonlab.oci.RUNC
@@ -40,7 +40,7 @@ def crio_create(t, b, *extra):
 	return dict(sync='stream', start='stream', cwd=b.path, env=env), argv
 
 
-@test('C-221 C-62', 'podman create, start, attach, cleanup')
+@test('C-221 C-62', 'podman create, start, attach, cleanup', modes=BOTH)
 def _(t):
 	b = t.bundle('read x; echo "got $x"; exit 12')
 	r = t.conmon(*podman_create(t, b, '-i', '--timeout=60', '--no-new-keyring'), start='seq', setup=lambda: os.setpgid(0, 0))
@@ -67,7 +67,7 @@ def _(t):
 	tap.same(t.logged(), b'x\r\n')
 
 
-@test('C-221 C-16 C-104 C-190', 'CRI-O create: version 0, no LANG, symlinked attach socket below a long path, FIFO writers that block')
+@test('C-221 C-16 C-104 C-190', 'CRI-O create: version 0, no LANG, symlinked attach socket below a long path, FIFO writers that block', modes=BOTH)
 def _(t):
 	directory = t.path('/'.join(['overlay-containers-' + 'long' * 30] * 2))
 	b = t.bundle('read x; echo "got $x"; exit 7', directory=directory)
@@ -104,6 +104,7 @@ def exec_sync(t, b, script, *extra):
 	pidfile, log = t.path('exec-pid'), t.path('exec-log')
 	for path in (pidfile, log):
 		open(path, 'w').close()
+		t.give(path)
 	argv = ['-c', b.id, '-n', 'k8s_name', '-r', RUNC, '-p', pidfile, '-e', '-l', log, '--socket-dir-path', t.path('no/such/dir'),
 		'--log-level', 'info', '--sync', '--log-global-size-max', '16777216', *extra, '-s', '--exec-process-spec',
 		t.exec_spec(script, terminal='-t' in extra), '--runtime-arg', '--root=' + t.runc_root]
@@ -120,7 +121,7 @@ def container(t):
 	return b
 
 
-@test('C-221 C-222 C-80 C-148', 'CRI-O exec-sync: status, streams put together exactly, pipes at their end')
+@test('C-221 C-222 C-80 C-148', 'CRI-O exec-sync: status, streams put together exactly, pipes at their end', modes=BOTH)
 def _(t):
 	b = container(t)
 	r = exec_sync(t, b, "printf 'no newline'; echo err >&2; exit 5")

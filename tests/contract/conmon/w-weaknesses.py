@@ -9,6 +9,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import conmonlab	# noqa: E402
 import processes	# noqa: E402
 import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
 
 
@@ -36,7 +37,7 @@ def _(t):
 
 
 @test('C-121 W-2', 'a client that stops reading stops neither the log, other clients, control, reaping nor the exit',
-	ours='W-2: everything waits for it')
+	ours='W-2: everything waits for it', modes=BOTH)
 def _(t):
 	r, b, go = gated(t, 'read x < /shared/go; seq 100000; touch /shared/written; read x < /shared/go; echo over; exit 3')
 	r.settle()

@@ -24,6 +24,8 @@ import tap		# noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 MS_BIND, MS_REC, MS_MOVE = 4096, 16384, 8192
+USER = 47001		# of the rootless mode; needs no entry in passwd
+BOTH = ('', 'rootless')	# modes of tests that run as root and rootless
 
 
 def _program():
@@ -248,8 +250,9 @@ class Lab:
 
 	leftovers_allowed = ()
 
-	def __init__(self, _mode=''):
+	def __init__(self, mode=''):
 		base = work_dir()
+		self.is_rootless = mode == 'rootless'
 		self.rootfs = _rootfs
 		self.dir = base + '/t'
 		os.chdir('/')
@@ -268,7 +271,21 @@ class Lab:
 		self.serial = 0
 		processes.forget()
 		self.n_fds = len(os.listdir('/proc/self/fd'))
-		self.expect_processes = 0
+		self.give(self.dir, self.tmp, self.cwd, self.exits, self.persist, self.sockets)
+
+		self.namespace = self._hold_namespace() if self.is_rootless else None
+
+	@staticmethod
+	def _hold_namespace():
+		"""A process that keeps the user namespace of the rootless mode, as Podman's pause process does."""
+		pid = processes.spawn(['/bin/busybox', 'sleep', '3600'], setup=lambda: processes.become_rootless(USER))
+		tap.until(lambda: processes.comm(pid) == 'busybox', 'the user namespace is there')
+		return pid
+
+	def give(self, *paths):
+		"""Rootless: @paths belong to the user."""
+		for path in paths if self.is_rootless else ():
+			os.chown(path, USER, USER)
 
 	def path(self, name):
 		return os.path.join(self.dir, name)
@@ -291,13 +308,15 @@ class Lab:
 	def bundle(self, script, **how):
 		"""A bundle for runc whose container runs @script."""
 		oci.need_runc()
-		b = oci.Bundle(self, how.pop('id', None) or self.ident(), script, **how)
+		b = oci.Bundle(self, how.pop('id', None) or self.ident(), script, rootless=self.is_rootless, **how)
+		self.give(b.path, b.shared)
 		self.bundles.append(b)
 		return b
 
 	def plain(self, **how):
 		"""A bundle directory without configuration, for scripted runtimes."""
 		b = oci.Bundle(self, how.pop('id', None) or self.ident(), None, **how)
+		self.give(b.path, b.shared)
 		self.bundles.append(b)
 		return b
 
@@ -322,6 +341,13 @@ class Lab:
 	def conmon(self, *argv, sync='seq', start=None, attach=None, env=None, cwd=None, fds=None, keep=None, setup=None,
 		   mask=(), ignored=(), go=True):
 		"""Run conmon with exactly @argv."""
+		if self.is_rootless:
+			given = setup
+
+			def setup():
+				processes.join_rootless(self.namespace)
+				if given:
+					given()
 		r = Run(self, [str(a) for a in argv], sync=sync, start=start, attach=attach, env=self.environ(**(env or {})),
 			cwd=cwd or self.cwd, fds=fds, keep=keep, setup=setup, mask=mask, ignored=ignored, go=go)
 		self.runs.append(r)
@@ -497,6 +523,6 @@ class Lab:
 
 def main(make=Lab, **how):
 	try:
-		tap.main(make, reference=REFERENCE, **how)
+		tap.main(make, modes=BOTH, usual=('',), reference=REFERENCE, **how)
 	finally:
 		clean_up()

@@ -68,6 +68,34 @@ def spawn(argv, *, fds=None, env=None, cwd=None, setup=None, mask=(), ignored=()
 	os._exit(127)
 
 
+def become_rootless(uid):
+	"""To be called in a child: an unprivileged user that is uid 0 of a user and mount namespace of its own, as Podman's is."""
+	os.setgroups([])
+	os.setresgid(uid, uid, uid)
+	os.setresuid(uid, uid, uid)
+	_libc.prctl(4, 1, 0, 0, 0)			# PR_SET_DUMPABLE: /proc/self is ours again
+	if _libc.unshare(0x10000000 | 0x00020000) < 0:	# CLONE_NEWUSER | CLONE_NEWNS
+		raise OSError(ctypes.get_errno(), 'unshare')
+	for name, text in (('setgroups', 'deny'), ('uid_map', '0 %d 1' % uid), ('gid_map', '0 %d 1' % uid)):
+		with open('/proc/self/' + name, 'w') as f:
+			f.write(text)
+
+
+def join_rootless(pid):
+	"""To be called in a child: uid 0 in the user and mount namespace of @pid, which is an unprivileged user outside."""
+	fds = [os.open('/proc/%d/ns/%s' % (pid, name), os.O_RDONLY) for name in ('user', 'mnt')]
+	where = os.getcwd()
+	os.setgroups([])
+	for fd in fds:
+		if _libc.setns(fd, 0) < 0:
+			raise OSError(ctypes.get_errno(), 'setns')
+		os.close(fd)
+	os.setresgid(0, 0, 0)
+	os.setresuid(0, 0, 0)
+	_libc.prctl(4, 1, 0, 0, 0)
+	os.chdir(where)
+
+
 def _dup_from(fd, lowest):
 	import fcntl
 	return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, lowest)
