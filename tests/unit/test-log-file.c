@@ -176,7 +176,7 @@ static void kill_everywhere(KillUnit unit, int lines, long stride, int64_t size_
 
 		world->options.log_size_max = size_max;
 		world->options.log_rotate = rotate;
-		world->options.log_max_files = 16;
+		world->options.log_max_files = 8;	/* exactly what the text needs: a rotation done twice would push the oldest out */
 		log_k8s_file.prepare(&world->sink, &world->options);
 		put(world, 0, text->str, text->len);
 		put(world, 1, "unfinished", 10);
