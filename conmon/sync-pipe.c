@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -59,8 +60,12 @@ static int format(char *out, size_t room, const char *key, int value, const char
 /* Into the pipe in one piece; a socket gets it as one packet. */
 static int move_staged(int stage, int fd, const SyncMessage *message)
 {
+	struct pollfd room = {.fd = fd, .events = POLLOUT};
 	ssize_t n;
 
+	/* The invoker's descriptor is blocking, and SPLICE_F_NONBLOCK does not reach a socket behind it. Nobody else writes to it. */
+	if (poll(&room, 1, 0) == 0)
+		return -EAGAIN;
 	do {
 		n = splice(stage, NULL, fd, NULL, message->size, SPLICE_F_NONBLOCK);
 	} while (n < 0 && errno == EINTR);
@@ -119,6 +124,7 @@ int sync_pipe_send(const Conmon *conmon, SyncMessage *message, int value, const 
 		return 0;
 	}
 	if (atomic_load(&message->step) == NONE) {
+		drop_staged(fd_store_get(conmon->store, FD_STAGE_R)); /* of one that was given up */
 		message->size = (unsigned)format(
 			message->text, sizeof(message->text), message_key(conmon->options), value, escaped);
 		atomic_store(&message->step, STAGING);
