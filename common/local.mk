@@ -5,6 +5,7 @@ lib_tandem_libtandem_common_so_SOURCES = \
 	common/confine.c common/confine.h \
 	common/event-log.c common/event-log.h \
 	common/event-loop.c common/event-loop.h \
+	common/fd-keep.c common/fd-keep.h \
 	common/fd-pass.c common/fd-pass.h \
 	common/fd-store.c common/fd-store.h \
 	common/fd-util.c common/fd-util.h \

@@ -3,10 +3,12 @@
 #include "common/notify.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "common/fd-pass.h"
@@ -31,6 +33,28 @@ int notify_send(const char *message, const int *fds, size_t n_fds)
 	if (sock < 0)
 		return -errno;
 	return fd_pass_send_to(sock, getenv("NOTIFY_SOCKET"), message, strlen(message), fds, n_fds);
+}
+
+int notify_connect(void)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	const char *path = getenv("NOTIFY_SOCKET");
+	cleanup_close int sock = -1;
+	size_t len;
+
+	if (!notify_is_wanted())
+		return -ENOTCONN;
+	len = strlen(path);
+	if (len > sizeof(un.sun_path) - 1)
+		return -ENAMETOOLONG;
+	memcpy(un.sun_path, path, len);
+	if (path[0] == '@')
+		un.sun_path[0] = '\0';
+	sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (sock < 0 || connect(sock, (struct sockaddr *)&un,
+				(socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + (path[0] != '@'))) < 0)
+		return -errno;
+	return fd_steal(&sock);
 }
 
 int notify_store_fd(const char *name, int fd)

@@ -24,6 +24,9 @@ bool notify_is_wanted(void);
  */
 int notify_send(const char *message, const int *fds, size_t n_fds);
 
+/** A socket connected to $NOTIFY_SOCKET, close-on-exec: for where its path will be out of reach. @return descriptor, -ENOTCONN if nobody asked, or another -errno */
+int notify_connect(void);
+
 /** Ask the keeper to hold @p fd as @p name (FDSTORE=1, FDNAME=). @return as notify_send() */
 int notify_store_fd(const char *name, int fd);
 /** FDSTOREREMOVE=1 for @p name. @return as notify_send() */

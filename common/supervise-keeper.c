@@ -184,6 +184,10 @@ static void worker_died(KeeperView *view, int code, int status)
 
 	event_source_remove(view->pidfd_source);
 	view->pidfd_source = NULL;
+	if (!view->reported && atomic_load(&slot->ready_ms)) { /* it worked, if only for a moment */
+		view->reported = true;
+		report(view, ready_kind(slot), pid, 0, 0);
+	}
 	atomic_store(&slot->pid, 0);
 	atomic_store(&slot->pidfd, -1);
 	supervise_pidfd_name(name, sizeof(name), spec_of(view)->name);

@@ -39,6 +39,21 @@ static const GuestLinkKind *const link_kinds[] = {
 	&guest_link_tap,
 };
 
+#define LINK_KINDS (sizeof(link_kinds) / sizeof(link_kinds[0]))
+
+int guest_link_kind_index(const GuestLinkKind *kind)
+{
+	for (size_t i = 0; i < LINK_KINDS; i++)
+		if (link_kinds[i] == kind)
+			return (int)i;
+	return -1;
+}
+
+const GuestLinkKind *guest_link_kind_at(int index)
+{
+	return index >= 0 && (size_t)index < LINK_KINDS ? link_kinds[index] : NULL;
+}
+
 static void wait_ms(long ms)
 {
 	struct timespec left = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };

@@ -56,6 +56,11 @@ typedef struct {
  */
 int guest_link_open(const Options *options, const AddressPlan *plan, FdStore *store, GuestLink *ret_link);
 
+/** A number for a kind, the same in every process of one version of the program; -1 for NULL. */
+int guest_link_kind_index(const GuestLinkKind *kind);
+/** The kind of that number, NULL for -1. */
+const GuestLinkKind *guest_link_kind_at(int index);
+
 /**
  * In the guest's network namespace: N-72, by rtnetlink.
  *

@@ -14,9 +14,11 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "common/fd-keep.h"
 #include "common/process.h"
 #include "common/supervise-report.h"
 #include "netns-helper/api-socket.h"
+#include "netns-helper/kept.h"
 #include "netns-helper/gateway.h"
 
 #define STATUS_OF_SIGNAL 1000	/* added to the number of a signal that ends the helper */
@@ -44,6 +46,7 @@ void keeper_remove_link(const Helper *helper)
 
 static void clean_up(Helper *helper)
 {
+	fd_keep_notify(helper->store, "STOPPING=1");
 	if (helper->options->api_socket)
 		api_socket_unlink(helper->options->api_socket, &helper->api_path);
 	state_file_remove(helper->state);
@@ -89,6 +92,7 @@ static void on_ready_event(void *data, uint32_t events)
 
 	event_source_remove(watch->source);
 	watch->source = NULL;
+	kept_confirm(watch->helper);
 	watch_exit_fd(watch->helper, watch->loop);
 }
 
@@ -96,6 +100,10 @@ static int on_keeper_start(Supervisor *sv, void *data, EventLoop *loop)
 {
 	static ReadyWatch watch; /* one keeper per process */
 
+	int r = fd_keep_watchdog(supervise_store(sv), loop);
+
+	if (r < 0)
+		return r;
 	watch = (ReadyWatch){ .helper = data, .loop = loop };
 	return event_loop_add_fd(loop, fd_store_get(watch.helper->store, HELPER_READY_EVENT), EPOLLIN, on_ready_event, &watch,
 		&watch.source);

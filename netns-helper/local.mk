@@ -16,6 +16,7 @@ netns_helper_netns_helper_SOURCES = \
 	netns-helper/guest-configure.c \
 	netns-helper/guest-link.c netns-helper/guest-link.h \
 	netns-helper/keeper.c netns-helper/keeper.h \
+	netns-helper/kept.c netns-helper/kept.h \
 	netns-helper/options.c netns-helper/options.h \
 	netns-helper/ports.c netns-helper/ports-text.c netns-helper/ports.h \
 	netns-helper/rate-limit.c netns-helper/rate-limit.h \

@@ -23,6 +23,7 @@
 #include "netns-helper/api-socket.h"
 #include "netns-helper/guest-link.h"
 #include "netns-helper/keeper.h"
+#include "netns-helper/kept.h"
 #include "netns-helper/options.h"
 #include "netns-helper/ports.h"
 #include "netns-helper/sandbox.h"
@@ -32,30 +33,20 @@
 #include "netns-helper/worker.h"
 
 /* Before any descriptor of ours is opened: which numbers belong to the caller. */
-static void note_inherited(Helper *helper, const Options *options)
+static void note_channels(Helper *helper)
 {
-	for (int fd = 0; fd < SHARED_INHERITED_MAX; fd++)
-		if (fd_is_open(fd))
-			helper->shared->inherited[fd / 8] |= (uint8_t)(1 << fd % 8);
+	const Options *options = helper->options;
+
 	helper->ready_fd = options->ready_fd >= 0 && fd_is_open(options->ready_fd) ? options->ready_fd : -1;
 	helper->exit_fd = options->exit_fd >= 0 && fd_is_open(options->exit_fd) ? options->exit_fd : -1;
 	helper->exit_fd_was_closed = options->exit_fd >= 0 && helper->exit_fd < 0;
 }
 
-static int make_shared(Helper *helper)
+static void note_inherited(Helper *helper)
 {
-	helper->shared = shared_state_new();
-	if (helper->shared)
-		note_inherited(helper, helper->options);
-	helper->sv = helper->shared ? keeper_supervisor_new(helper) : NULL;
-	if (!helper->sv) {
-		int r = -errno;
-
-		fprintf(stderr, "cannot make shared memory: %s\n", strerror(-r));
-		return r;
-	}
-	helper->store = supervise_store(helper->sv);
-	return 0;
+	for (int fd = 0; fd < SHARED_INHERITED_MAX; fd++)
+		if (fd_is_open(fd))
+			helper->shared->inherited[fd / 8] |= (uint8_t)(1 << fd % 8);
 }
 
 /* N-262: every connection of the guest is a descriptor. */
@@ -67,6 +58,28 @@ static void raise_fd_limit(void)
 		limit.rlim_cur = limit.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &limit);
 	}
+}
+
+/* The descriptors that systemd gives back come first: they want their old numbers. */
+static int make_shared(Helper *helper)
+{
+	int r;
+
+	helper->sv = keeper_supervisor_new(helper);
+	if (!helper->sv) {
+		r = -errno;
+		fprintf(stderr, "cannot make shared memory: %s\n", strerror(-r));
+		return r;
+	}
+	helper->store = supervise_store(helper->sv);
+	r = kept_open(helper);
+	if (r < 0) {
+		fprintf(stderr, "cannot make the shared state: %s\n", strerror(-r));
+		return r;
+	}
+	if (!helper->is_restored)
+		note_inherited(helper);
+	return 0;
 }
 
 /*
@@ -110,10 +123,12 @@ static int confine(Helper *helper)
 
 	if (options->enable_sandbox)
 		r = sandbox_enter_userns(options);
-	if (r == 0 && options->api_socket)
+	if (r == 0 && options->api_socket && !helper->is_restored)
 		r = api_socket_bind(options->api_socket, helper->store, &helper->api_path);
 	if (r == 0)
 		r = open_outlets(helper);
+	if (r == 0)
+		r = kept_save(helper);
 	if (r == 0 && options->enable_sandbox)
 		r = sandbox_enter(options);
 	if (r == 0 && options->enable_seccomp)
@@ -123,10 +138,12 @@ static int confine(Helper *helper)
 
 static int set_up(Helper *helper)
 {
-	int r = make_shared(helper);
+	int r;
 
-	if (r == 0) {
-		raise_fd_limit();
+	note_channels(helper);
+	raise_fd_limit();
+	r = make_shared(helper);
+	if (r == 0 && !helper->is_restored) {
 		r = guest_link_open(helper->options, helper->plan, helper->store, &helper->link);
 	}
 	if (r < 0)

@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "netns-helper/ports.h"
+#include "netns-helper/kept.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "common/fd-keep.h"
 #include "common/fd-util.h"
 
 #define NO_ENGINE 255
@@ -194,11 +196,12 @@ static Forward *find_free(Ports *ports)
 	return &ports->shared->forwards[n];
 }
 
-static void withdraw(Forward *forward)
+static void withdraw(Ports *ports, Forward *forward)
 {
 	int fd = forward->fd;
 
 	atomic_store(&forward->in_use, 0);
+	fd_keep_remove(ports->helper->store, KEPT_FORWARD, fd);
 	(void)fd_close(fd);
 }
 
@@ -223,6 +226,7 @@ static int add_one(Ports *ports, const Forward *wanted, uint16_t *ret_port)
 		return r;
 	}
 	atomic_store(&slot->in_use, 1);
+	(void)fd_keep_add(ports->helper->store, KEPT_FORWARD, forward.fd); /* without it only a killed unit would lose the port */
 	*ret_port = forward.host_port;
 	return 0;
 }
@@ -239,7 +243,7 @@ static void remove_all(Ports *ports, uint32_t id, int *ret_result)
 			result = 0;
 		if (unserve(ports, forward) < 0)
 			result = -EIO;
-		withdraw(forward);
+		withdraw(ports, forward);
 	}
 	*ret_result = result;
 }

@@ -263,13 +263,13 @@ static void tell_ready(const Helper *helper)
 	(void)fd_write_all(fd_store_get(helper->store, HELPER_READY_EVENT), &one, sizeof(one));
 }
 
-static void say_ready(Worker *worker, unsigned restarts, unsigned reset, unsigned asked)
+static void say_ready(Worker *worker, bool inherits, unsigned reset, unsigned asked)
 {
 	SharedState *shared = worker->helper->shared;
 	char words[128];
 	unsigned forwards = 0;
 
-	if (restarts) {
+	if (inherits) {
 		for (size_t i = 0; shared_state_next_forward(shared, &i);)
 			forwards++;
 		snprintf(words, sizeof(words), "%u connections inside libslirp, reset", reset > asked ? reset : asked);
@@ -303,6 +303,7 @@ int worker_run(Supervisor *sv, void *data, unsigned restarts, unsigned step)
 {
 	Worker worker = { .helper = data };
 	unsigned reset = 0, asked = 0;
+	bool inherits = restarts || worker.helper->is_restored;
 	int r;
 
 	worker.loop = event_loop_new(worker.helper->store, "worker");
@@ -311,7 +312,7 @@ int worker_run(Supervisor *sv, void *data, unsigned restarts, unsigned step)
 		fprintf(stderr, "cannot make the event loop: %s\n", strerror(-r));
 		return EXIT_FAILURE;
 	}
-	if (restarts)
+	if (inherits)
 		reset = close_orphans(worker.helper);
 	r = set_up(&worker, step);
 	if (r == 0)
@@ -321,9 +322,9 @@ int worker_run(Supervisor *sv, void *data, unsigned restarts, unsigned step)
 			supervise_finish(sv, EXIT_FAILURE);
 		return EXIT_FAILURE;
 	}
-	if (restarts)
+	if (inherits)
 		asked = slirp_engine_reset_flows(worker.slirp);
 	tell_ready(worker.helper);
-	say_ready(&worker, restarts, reset, asked);
+	say_ready(&worker, inherits, reset, asked);
 	return serve(&worker);
 }

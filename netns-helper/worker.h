@@ -38,6 +38,7 @@ typedef struct {
 	int ready_fd; /* -1: none, or it was not open when we started */
 	int exit_fd;  /* likewise */
 	bool exit_fd_was_closed; /* N-134 */
+	bool is_restored; /* systemd has given back what an earlier life left (kept.h) */
 	GuestLink link;
 	ApiPath api_path;
 	SharedState *shared;

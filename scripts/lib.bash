@@ -30,7 +30,7 @@ tandem_packages_run=(
 )
 # What only the tests and checks need. systemd is here for its journald, which tests start by themselves.
 tandem_packages_check=(
-	bats clang clang-format shellcheck buildah rootlesskit fuse-overlayfs passt nftables socat systemd jq bsdextrautils
+	bats clang clang-format shellcheck buildah rootlesskit fuse-overlayfs passt nftables socat systemd dbus jq bsdextrautils
 	libclang-rt-14-dev git zstd
 )
 

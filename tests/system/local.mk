@@ -8,7 +8,7 @@ SYSTEM_TESTS = \
 	tests/system/podman-bridge.bats \
 	tests/system/bad-input.bats \
 	tests/system/survival.bats
-TESTS += $(SYSTEM_TESTS)
-EXTRA_DIST += $(SYSTEM_TESTS) \
+TESTS += $(SYSTEM_TESTS) tests/system/systemd-units.py
+EXTRA_DIST += $(SYSTEM_TESTS) tests/system/boot-systemd tests/system/systemd-units.py \
 	scripts/lib.bash scripts/quickstart scripts/check \
 	tests/system/engine-pipe.py tests/system/helpers.bash tests/system/isolate tests/system/peer.c tests/system/run-bats tests/system/terminal.py
