@@ -4,14 +4,16 @@
  * If the container shall outlive its keeper, the first worker to see the keeper's pidfd readable wins `claim` and clones a new keeper.
  * If it shall not, the caller has stopped us by SIGKILL and may start a successor as soon as its waitpid()
  * returns. By then tap and ports must be gone, so the worker traces the keeper: a zombie that is traced is shown to its
- * real parent only when the tracer has let go of it (wait(2), ptrace(2)). The worker dies by PR_SET_PDEATHSIG, its
- * descriptors are closed, and only then the kernel ends the tracing. No user space is involved.
+ * real parent only when the tracer has let go of it (wait(2), ptrace(2)). The worker is told by PR_SET_PDEATHSIG, does what
+ * SuperviseConfig.last_act says, if anything, and ends; its descriptors are closed, and only then the kernel ends the tracing.
+ * Without a last act the signal is SIGKILL, and no user space is involved.
  */
 #include "config.h"
 
 #include "common/supervise-private.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +25,7 @@
 #include "common/fd-util.h"
 #include "common/process.h"
 
+#define KEEPER_KILLED_RT 3	   /* real-time signal, counted from SIGRTMIN */
 #define NEW_KEEPER_LOOKS 200 /* times NEW_KEEPER_LOOK_US: 20 ms at the most */
 #define NEW_KEEPER_LOOK_US 100
 #define SENIOR_LIMIT_MS 2000 /* for a worker before us in the list to make the new keeper */
@@ -51,15 +54,47 @@ static void on_traced_keeper(void *data, uint32_t signal)
 	(void)ptrace(PTRACE_CONT, keeper, NULL, (void *)(long)sig);
 }
 
+static Supervisor *bound; /* for the signal handler: whose keeper's death ends this process */
+
+static _Noreturn void end_with_keeper(int signal)
+{
+	bound->config.last_act(bound->config.data);
+	_exit(0);
+}
+
+/* A signal that nobody else sends, so that it means just this. */
+static int last_act_signal(Supervisor *sv)
+{
+	int number = SIGRTMIN + KEEPER_KILLED_RT;
+	struct sigaction action = { .sa_handler = end_with_keeper };
+	sigset_t set;
+
+	if (!sv->config.last_act)
+		return SIGKILL;
+	bound = sv;
+	(void)sigfillset(&action.sa_mask);
+	if (sigaction(number, &action, NULL) < 0)
+		return SIGKILL;
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, number);
+	(void)sigprocmask(SIG_UNBLOCK, &set, NULL);
+	return number;
+}
+
 static void bind_to_keeper(Supervisor *sv)
 {
 	pid_t keeper = atomic_load(&sv->shared->keeper_pid);
+	int number;
 
 	if (atomic_load(&sv->shared->survive) || sv->filtered)
 		return;
-	(void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-	if (getppid() != keeper)
-		_exit(0); /* it died before the line above */
+	number = last_act_signal(sv);
+	(void)prctl(PR_SET_PDEATHSIG, number, 0, 0, 0);
+	if (getppid() != keeper) { /* it died before the line above */
+		if (number != SIGKILL)
+			end_with_keeper(number);
+		_exit(0);
+	}
 	/* Not allowed (Yama, a debugger is first): then waitpid() may return some hundred microseconds too early. */
 	sv->tracing = ptrace(PTRACE_SEIZE, keeper, NULL, NULL) == 0;
 }
@@ -78,8 +113,8 @@ _Noreturn void supervise_become_worker(Supervisor *sv, unsigned index, unsigned 
 	sv->keeper_watch = NULL;
 	sv->heartbeat_timer = sv->keeper_timer = NULL;
 	sv->tracing = sv->trimmed = false;
-	bind_to_keeper(sv);
 	(void)sigprocmask(SIG_SETMASK, &sv->original_mask, NULL);
+	bind_to_keeper(sv);
 	process_set_title(spec->name);
 	_exit(spec->run(sv, sv->config.data, restarts, step) & 255);
 }

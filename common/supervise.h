@@ -81,6 +81,11 @@ typedef struct {
 	void (*on_signal)(Supervisor *sv, void *data, int signal);
 	/* In the keeper: a child that is no worker was reaped (subreaper). May be NULL. */
 	void (*on_stray_child)(Supervisor *sv, void *data, const siginfo_t *info);
+	/*
+	 * In a worker, as its last act, when its keeper was killed and nothing shall outlive that: what must have happened before the caller's
+	 * waitpid() returns, beyond the closing of descriptors. Called in a signal handler, so async-signal-safe, and bounded. May be NULL.
+	 */
+	void (*last_act)(void *data);
 	const int *keeper_signals; /* zero-terminated, besides SIGCHLD */
 	bool reap_strays; /* PR_SET_CHILD_SUBREAPER and wait for any child */
 } SuperviseConfig;

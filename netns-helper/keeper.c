@@ -173,6 +173,12 @@ static bool outlives_keeper(const Helper *helper)
 	return helper->exit_fd >= 0 && fstat(helper->exit_fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
 }
 
+/* N-6, N-243: the janitor needs a moment for the link, and nobody who waits for the keeper may be quicker. */
+static void remove_link(void *data)
+{
+	keeper_remove_link(data);
+}
+
 Supervisor *keeper_supervisor_new(Helper *helper)
 {
 	const SuperviseConfig config = {
@@ -182,6 +188,7 @@ Supervisor *keeper_supervisor_new(Helper *helper)
 		.on_event = on_event,
 		.on_keeper_start = on_keeper_start,
 		.on_signal = on_signal,
+		.last_act = remove_link,
 		.keeper_signals = ending_signals,
 	};
 	Supervisor *sv = supervise_new(&config);
