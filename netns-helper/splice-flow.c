@@ -32,7 +32,8 @@
 #define SPLICE_MAX (1 << 20)		/* bytes asked for in one splice; the pipe is what limits it */
 #define RESET_TRIES 100			/* how often a reset waits for the other end to take what came before it */
 #define RESET_STEP_MS 10
-#define HALF_CLOSED_IDLE_S 120		/* a guest that has ended its stream is asked whether it is still there (N-261) */
+#define HALF_CLOSED_LOOK_MS 30000	/* a guest that has ended its stream is asked whether it is still there (N-261) */
+#define HALF_CLOSED_IDLE_S 60
 #define HALF_CLOSED_STEP_S 15
 #define HALF_CLOSED_PROBES 4
 #define NO_FLOW UINT32_MAX
@@ -41,6 +42,7 @@
 typedef struct {
 	bool readable[2], writable[2], urgent[2], watched[2];
 	bool queued;		/* in the ready list */
+	bool probed;		/* half closed, and asked for life signs */
 	bool dry;		/* nothing more will come from the side that was reset */
 	uint8_t reset_tries;	/* not 0: in the reset list */
 	uint32_t in_pipe[2];	/* bytes, by source side */
@@ -54,6 +56,7 @@ struct SpliceFlows {
 	EventTimer *again;	/* flows whose budget was used up */
 	EventTimer *resets;	/* flows that wait before a reset */
 	EventTimer *trim;	/* pipes that were needed once */
+	EventTimer *half_closed;
 	SpliceConnectedFn connected;
 	void *data;
 	int epoll_fd;
@@ -413,7 +416,7 @@ typedef enum {
 } PumpResult;
 
 /* A guest that has closed for good is forgotten by its kernel, not by ours: ask it (N-261). */
-static void watch_half_closed(int fd)
+static void probe_guest(int fd)
 {
 	const int on = 1, idle = HALF_CLOSED_IDLE_S, step = HALF_CLOSED_STEP_S, probes = HALF_CLOSED_PROBES;
 
@@ -423,18 +426,33 @@ static void watch_half_closed(int fd)
 	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
+/* Not at the moment of closing: most connections end soon after, and need none of this. */
+static void on_half_closed(void *data)
+{
+	SpliceFlows *flows = data;
+
+	for (uint32_t i = 0; i < flows->table->flows_top; i++) {
+		SpliceFlow *f = &flows->table->flows[i];
+
+		if (f->phase != SPLICE_OPEN || !(f->half[SPLICE_GUEST].flags & SPLICE_HALF_DONE) || flows->local[i].probed)
+			continue;
+		flows->local[i].probed = true;
+		probe_guest(f->fd[SPLICE_GUEST]);
+	}
+}
+
 static PumpResult end_half(SpliceFlows *flows, SpliceFlow *flow, int side)
 {
 	SpliceHalf *half = &flow->half[side];
 
-	(void)shutdown(flow->fd[!side], SHUT_WR); /* ENOTCONN: gone already, the other half will tell */
-	half->flags |= SPLICE_HALF_DONE;
 	if (flow->half[!side].flags & SPLICE_HALF_DONE) {
-		splice_flows_end(flows, flow, false);
+		splice_flows_end(flows, flow, false); /* close() tells as well as shutdown() */
 		return PUMP_GONE;
 	}
-	if (side == SPLICE_GUEST)
-		watch_half_closed(flow->fd[SPLICE_GUEST]);
+	(void)shutdown(flow->fd[!side], SHUT_WR); /* ENOTCONN: gone already, the other half will tell */
+	half->flags |= SPLICE_HALF_DONE;
+	if (side == SPLICE_GUEST && !event_timer_is_armed(flows->half_closed))
+		event_timer_set(flows->half_closed, HALF_CLOSED_LOOK_MS);
 	return PUMP_BLOCKED;
 }
 
@@ -839,6 +857,7 @@ SpliceFlows *splice_flows_new(SpliceTable *table, FdStore *store, EventLoop *loo
 	event_timer_stop(flows->resets);
 	flows->trim = event_loop_add_timer(loop, 0, on_trim, flows);
 	event_timer_stop(flows->trim);
+	flows->half_closed = event_loop_add_timer(loop, HALF_CLOSED_LOOK_MS, on_half_closed, flows);
 	return flows;
 }
 
@@ -849,6 +868,7 @@ void splice_flows_free(SpliceFlows *flows)
 	event_timer_free(flows->again);
 	event_timer_free(flows->resets);
 	event_timer_free(flows->trim);
+	event_timer_free(flows->half_closed);
 	event_source_remove(flows->source);
 	free(flows);
 }
