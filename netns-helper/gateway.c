@@ -144,6 +144,15 @@ static int rp_filter_off(void)
 	return 0;
 }
 
+/* A client of a published port may have a privileged port; without this it appears with another one. */
+static void allow_every_port(void)
+{
+	cleanup_close int fd = open("/proc/sys/net/ipv4/ip_unprivileged_port_start", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		(void)!write(fd, "0", 1);
+}
+
 static int make_namespace(Making *m)
 {
 	int r;
@@ -155,6 +164,7 @@ static int make_namespace(Making *m)
 	r = rp_filter_off();
 	if (r < 0)
 		return r;
+	allow_every_port();
 	m->why = "no rtnetlink in the gateway";
 	m->rtnl = gateway_rtnl_new();
 	if (!m->rtnl)
