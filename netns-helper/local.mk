@@ -15,6 +15,7 @@ netns_helper_netns_helper_SOURCES = \
 	netns-helper/gateway-rtnl.c netns-helper/gateway-rtnl.h \
 	netns-helper/guest-configure.c \
 	netns-helper/guest-link.c netns-helper/guest-link.h \
+	netns-helper/ip-fragments.c netns-helper/ip-fragments.h \
 	netns-helper/keeper.c netns-helper/keeper.h \
 	netns-helper/kept.c netns-helper/kept.h \
 	netns-helper/options.c netns-helper/options.h \

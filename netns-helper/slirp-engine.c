@@ -119,6 +119,13 @@ void slirp_engine_input(SlirpEngine *engine, const uint8_t *frame, size_t size)
 		engine->now_ms = event_now_ms();
 		set_stack_clock(engine);
 	}
+	if (ip_fragments_is_one(frame, size)) {
+		if (!engine->fragments)
+			engine->fragments = ip_fragments_new();
+		frame = ip_fragments_add(engine->fragments, frame, size, engine->now_ms, &size);
+		if (!frame)
+			return;
+	}
 	flow_table_see(&engine->shared->flows, frame, size, true, engine->now_ms);
 	engine->syn = is_syn(frame, size) ? frame : NULL;
 	engine->syn_size = size;
@@ -387,5 +394,6 @@ void slirp_engine_free(SlirpEngine *engine)
 	free(engine->fds);
 	free(engine->is_listener);
 	free(engine->connecting);
+	ip_fragments_free(engine->fragments);
 	free(engine);
 }

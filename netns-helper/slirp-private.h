@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <slirp/libslirp.h>
 
+#include "netns-helper/ip-fragments.h"
 #include "netns-helper/rate-limit.h"
 #include "netns-helper/slirp-engine.h"
 
@@ -41,6 +42,7 @@ struct SlirpEngine {
 	int forward_numbers[FORWARDS_MAX];
 	unsigned char *is_listener; /* one bit for each descriptor number below fd_limit */
 
+	IpFragments *fragments; /* NULL: none was seen */
 	const uint8_t *syn;	/* frame that is before the stack now, if it is a SYN */
 	size_t syn_size;
 	Connecting *connecting;	/* sockets whose connect() has not ended: slirp-connect.c */

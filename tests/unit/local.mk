@@ -33,3 +33,10 @@ tests_unit_test_options_SOURCES = tests/unit/test-options.c conmon/options.c con
 	conmon/diag.c
 tests_unit_test_sync_pipe_SOURCES = tests/unit/test-sync-pipe.c tests/unit/kill-somewhere.h \
 	conmon/sync-pipe.c conmon/json-text.c conmon/diag.c
+
+# netns-helper: the modules that need no worker
+UNIT_TESTS += tests/unit/test-flow-table tests/unit/test-ports-text
+tests_unit_test_flow_table_SOURCES = tests/unit/test-flow-table.c netns-helper/flow-table.c
+tests_unit_test_ports_text_SOURCES = tests/unit/test-ports-text.c netns-helper/ports-text.c netns-helper/address-plan.c
+UNIT_TESTS += tests/unit/test-ip-fragments
+tests_unit_test_ip_fragments_SOURCES = tests/unit/test-ip-fragments.c netns-helper/ip-fragments.c
