@@ -202,18 +202,23 @@ def _(t):
 	pid = processes.spawn([daemon])
 	tap.until(lambda: os.path.exists('/run/systemd/journal/socket'), 'journald listens')
 	try:
-		r, b, c = t.run('for i in 1 2 3; do echo "line $i"; done; printf tail', log='journald')
-		r.end()
+		b = t.bundle('for i in 1 2 3; do echo "line $i"; done; read x < /shared/go; printf tail')
+		gate = b.fifo()
+		r = t.create(b, log='journald')
+		b.start()
 
 		def entries():
 			p = subprocess.run(['journalctl', '-D', '/run/log/journal', '-o', 'json', 'CONTAINER_ID_FULL=' + b.id],
 				stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
 			return [json.loads(line) for line in p.stdout.splitlines()]
+		tap.until(lambda: len(entries()) == 3, 'three entries, journald having looked at the living sender', 10)
+		os.write(gate, b'go\n')
+		r.end()
 		tap.until(lambda: len(entries()) == 4, 'four entries', 10)
 		got = entries()
 		text = lambda m: bytes(m).decode() if isinstance(m, list) else m
 		tap.same([text(e['MESSAGE']).rstrip('\n') for e in got], ['line 1', 'line 2', 'line 3', 'tail'])
-		tap.same({(e['_COMM'], e['_UID'], e['CONTAINER_NAME']) for e in got}, {('conmon', '0', 'name-' + b.id[:6])})
+		tap.same({(e['_COMM'], e['_UID'], e['CONTAINER_NAME']) for e in got[:3]}, {('conmon', '0', 'name-' + b.id[:6])})
 	finally:
 		processes.kill(pid, 15)
 		processes.wait(pid)

@@ -230,6 +230,7 @@ def private_dev(t):
 	for name in ('null', 'zero', 'full', 'random', 'urandom', 'tty', 'ptmx'):
 		st = os.stat('/dev/' + name)
 		os.mknod(os.path.join(hold, name), st.st_mode, st.st_rdev)
+		os.chmod(os.path.join(hold, name), 0o666)
 	for name in ('pts', 'shm'):
 		os.mkdir(os.path.join(hold, name))
 		processes.mount('/dev/' + name, os.path.join(hold, name), None, MS_BIND)
@@ -240,7 +241,7 @@ def private_dev(t):
 	open(os.path.join(hold, '.contract'), 'w').close()
 	processes.mount(hold, '/dev', None, MS_BIND | MS_REC)
 	processes.umount(new)
-	t.mounts.append(hold)
+	t.mounts += ['/dev', hold]
 
 
 @test('C-218', '--syslog: the text is in the syslog, with program name, priority and id', race='format differs')

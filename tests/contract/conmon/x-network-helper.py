@@ -41,7 +41,7 @@ def options(t, before='true'):
 	return ('--network-helper', helper(t, before), '--network-helper-arg', '-c', '--network-helper-arg', '--mtu=1 x')
 
 
-@test('X-1', 'started for the payload with its arguments, and ended with the container before the exit file')
+@test('X-1', 'started for the payload with its arguments, and ended with the container before the exit file', ours='an option of ours')
 def _(t):
 	body = "write_pid(payload('read x < %s; exit 3'))" % t.path('gate')
 	os.mkfifo(t.path('gate'))
@@ -56,7 +56,7 @@ def _(t):
 	tap.same(r.end(), 3)
 
 
-@test('X-1', 'the engine is told only when the helper is ready')
+@test('X-1', 'the engine is told only when the helper is ready', ours='an option of ours')
 def _(t):
 	os.mkfifo(t.path('ready'))
 	b = t.plain()
@@ -72,7 +72,7 @@ def _(t):
 	tap.same(r.end(), 137)
 
 
-@test('X-2', 'a helper that fails, or is none, is a failed creation in its words, and no payload stays')
+@test('X-2', 'a helper that fails, or is none, is a failed creation in its words, and no payload stays', ours='an option of ours')
 def _(t):
 	for before, words in (('echo no tap for you >&2; exit 1', 'no tap for you'), ('exit 0', 'network helper')):
 		b = t.plain()
@@ -86,7 +86,7 @@ def _(t):
 		tap.until(lambda: not processes.is_alive(int(t.text(t.path('payload')))), 'the payload is gone')
 
 
-@test('X-3', 'a helper that dies is started again with the same arguments')
+@test('X-3', 'a helper that dies is started again with the same arguments', ours='an option of ours')
 def _(t):
 	b = t.plain()
 	r = t.create(b, *options(t), runtime=t.runtime("write_pid(payload('sleep 60'))"))
@@ -98,7 +98,7 @@ def _(t):
 	tap.same(len(started(t)), 2, 'starts')
 
 
-@test('X-4', 'wrong use is refused: with exec, arguments alone, a helper that is not there')
+@test('X-4', 'wrong use is refused: with exec, arguments alone, a helper that is not there', ours='an option of ours')
 def _(t):
 	for argv, words in ((('--network-helper', '/bin/true', '-e', '--exec-process-spec', 'x'), 'exec'),
 			(('--network-helper-arg', 'x'), 'without --network-helper'),

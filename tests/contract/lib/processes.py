@@ -42,7 +42,7 @@ def spawn(argv, *, fds=None, env=None, cwd=None, setup=None, mask=(), ignored=()
 	if pid:
 		return pid
 	try:
-		for s in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGALRM, signal.SIGINT):
+		for s in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
 			signal.signal(s, signal.SIG_DFL)
 		for s in ignored:
 			signal.signal(s, signal.SIG_IGN)
