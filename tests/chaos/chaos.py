@@ -85,6 +85,8 @@ class Killer:
 		number = signal.SIGSTOP if n == 1 and dice < HANGS else \
 			signal.SIGSEGV if n == 1 and dice < HANGS + CRASHES else signal.SIGKILL
 		roles = '+'.join(sorted(rig.role(target, p) for p in victims))
+		if 'conmon' in roles:
+			return 0	# a child that is about to become the runtime or the exit command: not ours
 		if number == signal.SIGSTOP and 'keeper' in roles:
 			number = signal.SIGKILL		# nobody watches whether the keeper hangs
 		# the last look: whoever is to survive must still be there

@@ -24,7 +24,7 @@ class Guest:
 	def __init__(self, rig, name, host_port, options):
 		self.rig, self.name, self.host_port, self.options = rig, name, host_port, options
 		self.api = os.path.join(WORK, name + '.api')
-		self.quiet = False
+		self.quiet = self.ended = False
 		self.guest = netlab.Guest(0)
 		self.output = open(os.path.join(WORK, name + '.helper'), 'wb')
 
@@ -147,7 +147,7 @@ class Rig:
 	def tcp(self, guest, address):
 		"""One connection after the other; each must be made and answered."""
 		n = 0
-		while not self.stopping:
+		while not self.stopping and not guest.ended:
 			n += 1
 			try:
 				with socket.create_connection((address, guest.host_port), ANSWER) as s:
@@ -185,7 +185,7 @@ class Rig:
 		"""A connection that goes on for ever, numbered."""
 		s = None
 		n = 0
-		while not self.stopping:
+		while not self.stopping and not guest.ended:
 			try:
 				if s is None:
 					s = socket.create_connection(('127.0.0.1', guest.host_port), ANSWER)
@@ -206,13 +206,13 @@ class Rig:
 		if s:
 			s.close()
 
-	def udp(self, guest):
+	def udp(self, guest, address='127.0.0.1'):
 		"""Datagrams may be lost, the port may not: no refusal, and answers go on."""
 		s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-		s.connect(('127.0.0.1', guest.host_port))
+		s.connect((address, guest.host_port))
 		s.settimeout(0.25)
 		n, silent_since = 0, None
-		while not self.stopping:
+		while not self.stopping and not guest.ended:
 			n += 1
 			try:
 				s.send(struct.pack('!Q', n))

@@ -55,6 +55,15 @@ class Programs:
 			sys.exit(0)
 
 
+def restage(programs, name):
+	"""A second copy, so that /proc/PID/exe tells whose processes they are. @return (conmon, helper)"""
+	if programs.reference:
+		return programs.conmon, programs.helper
+	stage = os.path.join(WORK, name)
+	shutil.copytree(os.path.join(WORK, 'stage'), stage)
+	return os.path.join(stage, 'bin/conmon'), os.path.join(stage, 'bin/netns-helper')
+
+
 def enter():
 	"""Return inside the machine, in a process whose parent is process 1 and reaps orphans."""
 	netlab.sandbox()
