@@ -370,6 +370,21 @@ def connect_error(at, address, port, seconds=5):
 	return ''
 
 
+def carried(sender, data, to, receiver, tries=5):
+	"""The datagram @data gets from @sender to @receiver at one of @tries: its source there. UDP may lose some on a busy machine."""
+	for _ in range(tries):
+		sender.sendto(data, to)
+		receiver.settimeout(2)
+		try:
+			while True:
+				got, peer = receiver.recvfrom(70000)
+				if got == data:
+					return peer
+		except TimeoutError:
+			pass
+	raise tap.Failure('none of %d datagrams of %d bytes to %s:%d arrived whole' % (tries, len(data), to[0], to[1]))
+
+
 def is_listening(port, address='127.0.0.1', at=HOST):
 	return connect_error(at, address, port, 2) == ''
 
@@ -391,6 +406,11 @@ def n_fds(helper):
 		except OSError:
 			pass
 	return max(counts)
+
+
+def cpu_ms(helper):
+	"""CPU of all processes of the helper so far."""
+	return sum(netlab.cpu_ms(p) for p in helper.all_pids())
 
 
 def kill_and_reap(helper):

@@ -68,7 +68,7 @@ def _(t):
 	tap.same(t.output_of('1', 'tap0', '-v')[0], 0, 'status')
 
 
-@test('N-53 N-55 N-57 N-58', 'the version has five lines of the given shape, one with the word version')
+@test('N-53 N-54 N-55 N-56 N-57 N-58', 'the version has five lines of the given shape, one with the word version')
 def _(t):
 	for option in ('--version', '-v'):
 		status, out, err = t.output_of(option)

@@ -41,7 +41,7 @@ def _(t):
 	serves(t, g)
 
 
-@test('N-62 N-64', 'a path is a target, with --userns-path where the caller is outside', modes=ALL)
+@test('N-19 N-60 N-62 N-64', 'a path is a target, with --userns-path where the caller is outside', modes=ALL)
 def _(t):
 	g = t.guest()
 	t.start(g, kind='path')
@@ -122,7 +122,7 @@ def _(t):
 	serves(t, g)
 
 
-@test('N-3', 'the helper stays in its own network namespace, and the guest sees the tap only', modes=ALL)
+@test('N-3 N-59', 'the helper stays in its own network namespace, and the guest sees the tap only', modes=ALL)
 def _(t):
 	g, h, path = t.api_pair()
 	for pid in h.all_pids():

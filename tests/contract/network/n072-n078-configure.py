@@ -11,7 +11,7 @@ from helperlab import ALL
 from tap import test
 
 
-@test('N-72', 'at the ready byte lo, link, MTU, address and route are there', modes=ALL)
+@test('N-72 N-247', 'at the ready byte lo, link, MTU, address and route are there', modes=ALL)
 def _(t):
 	g, h = t.pair('--mtu=4000')
 	tap.true({'UP', 'LOOPBACK'} <= set(g.link('lo')['flags']), 'lo is not up')

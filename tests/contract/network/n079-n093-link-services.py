@@ -26,6 +26,8 @@ def silent(t, *options):
 		g.sysctl(key, 1 if 'ipv6' in key else 8)
 	t.start(g, *options, configure=False)
 	g.ip('link', 'set', 'tap0', 'up')
+	# until its queue is there, the kernel drops what a packet socket sends
+	tap.until(lambda: 'LOWER_UP' in g.link('tap0')['flags'] and g.link('tap0')['qdisc'] != 'noop', 'the link is up')
 	return g, t.own(g.packets('tap0'))
 
 

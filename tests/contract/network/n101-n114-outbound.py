@@ -17,7 +17,7 @@ import frames
 import helperlab
 import netlab
 import tap
-from helperlab import ALL, connect_error
+from helperlab import ALL, carried, connect_error
 from netlab import HOST, HOST4, OUTSIDE, OUTSIDE4, OUTSIDE6
 from tap import test
 
@@ -333,14 +333,10 @@ def _(t):
 		h = t.start(g, '--mtu=%d' % mtu)
 		u = t.udp(OUTSIDE, OUTSIDE4, 0)
 		c = t.udp(g, '0.0.0.0')
-		c.connect(u.getsockname())
 		for size in (1, 1472, 1473, 9000, 30000, 60000):
 			data = os.urandom(size)
-			c.send(data)
-			got, peer = u.recvfrom(70000)
-			tap.same(got == data, True, '%d bytes outwards at MTU %d' % (size, mtu))
-			u.sendto(data, peer)
-			tap.same(c.recv(70000) == data, True, '%d bytes inwards at MTU %d' % (size, mtu))
+			peer = carried(c, data, u.getsockname(), u)
+			tap.same(carried(u, data, peer, c), u.getsockname(), 'source of %d bytes inwards at MTU %d' % (size, mtu))
 		h.close()
 
 

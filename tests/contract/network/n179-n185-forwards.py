@@ -8,7 +8,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import helperlab
 import tap
-from helperlab import ALL, api, connect_error, forward, free_port, read_all
+from helperlab import ALL, api, carried, connect_error, forward, free_port, read_all
 from netlab import HOST, HOST4, OUTSIDE, OUTSIDE4
 from tap import test
 
@@ -86,16 +86,12 @@ def told_apart(t, service, clients):
 	"""Each of @clients (socket, where to send, how it is seen) has an exchange; answers in the order of requests."""
 	peers = []
 	for n, (c, to, seen) in enumerate(clients):
-		c.sendto(b'from %d' % n, to)
-		data, peer = service.recvfrom(100)
-		tap.same((data, peer[0]), (b'from %d' % n, seen), 'datagram and source')
+		peer = carried(c, b'from %d' % n, to, service)
+		tap.same(peer[0], seen, 'source')
 		peers.append(peer)
-		service.sendto(b'early', peer)
-		tap.same(c.recvfrom(100), (b'early', to), 'answer and its source')
+		tap.same(carried(service, b'early', peer, c), to, 'source of the answer')
 	for n, peer in enumerate(peers):
-		service.sendto(b'to %d' % n, peer)
-	for n, (c, to, seen) in enumerate(clients):
-		tap.same(c.recvfrom(100), (b'to %d' % n, to), 'answer and its source')
+		tap.same(carried(service, b'to %d' % n, peer, clients[n][0]), clients[n][1], 'source of the answer')
 
 
 @test('N-180', 'a service on the guest\'s own loopback is not reached')
@@ -191,11 +187,8 @@ def _(t):
 	c = t.udp(OUTSIDE, '0.0.0.0')
 	for size in (1, 1472, 1473, 20000, 60000):
 		data = os.urandom(size)
-		c.sendto(data, (HOST4, port))
-		got, peer = u.recvfrom(70000)
-		tap.same(got == data, True, '%d bytes inwards' % size)
-		u.sendto(data, peer)
-		tap.same(c.recv(70000) == data, True, '%d bytes outwards' % size)
+		peer = carried(c, data, (HOST4, port), u)
+		tap.same(carried(u, data, peer, c), (HOST4, port), 'source of %d bytes outwards' % size)
 
 
 @test('N-185', 'a privileged port needs real root, also in the sandbox', modes=ALL)
