@@ -13,7 +13,8 @@
 #include <netinet/udp.h>
 #include <string.h>
 
-#define QUOTE_MAX 96	/* bytes of the offending packet in an ICMP error; holds any IPv4 header and 8 bytes, or IPv6 and TCP headers */
+#define QUOTE_MAX                                                                                            \
+	96 /* bytes of the offending packet in an ICMP error; holds any IPv4 header and 8 bytes, or IPv6 and TCP headers */
 #define ANSWER_TTL 64
 
 static uint16_t get16(const uint8_t *p)
@@ -137,8 +138,8 @@ static uint8_t skip_extensions(const uint8_t *frame, size_t size)
 	uint8_t next = frame[ETH_HLEN + 6];
 	size_t at = ETH_HLEN + sizeof(struct ip6_hdr);
 
-	while (at + 8 <= size && (next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
-					 next == IPPROTO_FRAGMENT)) {
+	while (at + 8 <= size && (next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING ||
+					 next == IPPROTO_DSTOPTS || next == IPPROTO_FRAGMENT)) {
 		size_t length = next == IPPROTO_FRAGMENT ? 8 : ((size_t)frame[at + 1] + 1) * 8;
 
 		next = frame[at];
@@ -176,7 +177,7 @@ int gate_frame_complete_checksum(uint8_t *frame, size_t size, const struct virti
 
 static uint32_t pseudo_header(const uint8_t *ip, uint8_t protocol, size_t l4_size)
 {
-	uint8_t tail[4] = { 0, protocol, (uint8_t)(l4_size >> 8), (uint8_t)l4_size };
+	uint8_t tail[4] = {0, protocol, (uint8_t)(l4_size >> 8), (uint8_t)l4_size};
 	uint32_t sum = sum_add(0, tail, sizeof(tail));
 
 	return ip[0] >> 4 == 4 ? sum_add(sum, ip + 12, 8) : sum_add(sum, ip + 8, 32);
@@ -244,7 +245,8 @@ int gate_frame_segment_udp(uint8_t *frame, size_t size, size_t gso_size, GateFra
 }
 
 /* Ethernet and IP headers of an answer: everything turned round. */
-static uint8_t *begin_answer(const uint8_t *frame, uint8_t protocol, const struct in6_addr *from, uint8_t *buf)
+static uint8_t *begin_answer(
+	const uint8_t *frame, uint8_t protocol, const struct in6_addr *from, uint8_t *buf)
 {
 	const uint8_t *ip = frame + ETH_HLEN;
 	uint8_t *out = buf + ETH_HLEN;
@@ -294,7 +296,8 @@ size_t gate_frame_refuse(const uint8_t *frame, const GateTcp *tcp, uint8_t *buf)
 	return end_answer(buf, out, sizeof(struct tcphdr), 16, IPPROTO_TCP);
 }
 
-size_t gate_frame_unreachable(const uint8_t *frame, const GateTcp *tcp, bool host, const struct in6_addr *from, uint8_t *buf)
+size_t gate_frame_unreachable(
+	const uint8_t *frame, const GateTcp *tcp, bool host, const struct in6_addr *from, uint8_t *buf)
 {
 	bool v4 = frame[ETH_HLEN] >> 4 == 4;
 	uint8_t *out = begin_answer(frame, v4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, from, buf);

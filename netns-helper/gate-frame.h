@@ -22,9 +22,9 @@ typedef struct {
 	SpliceAddr src, dst;
 	uint32_t seq;
 	uint8_t flags;
-	size_t l3_size;	     /* bytes of the IP packet, from offset ETH_HLEN */
-	size_t l4;	     /* offset of the TCP header in the frame */
-	size_t payload;	     /* bytes behind the TCP header */
+	size_t l3_size; /* bytes of the IP packet, from offset ETH_HLEN */
+	size_t l4; /* offset of the TCP header in the frame */
+	size_t payload; /* bytes behind the TCP header */
 } GateTcp;
 
 /**
@@ -81,4 +81,5 @@ size_t gate_frame_refuse(const uint8_t *frame, const GateTcp *tcp, uint8_t *buf)
  * @param buf    GATE_ANSWER_MAX bytes of room
  * @return size of the answer
  */
-size_t gate_frame_unreachable(const uint8_t *frame, const GateTcp *tcp, bool host, const struct in6_addr *from, uint8_t *buf);
+size_t gate_frame_unreachable(
+	const uint8_t *frame, const GateTcp *tcp, bool host, const struct in6_addr *from, uint8_t *buf);

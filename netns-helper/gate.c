@@ -14,10 +14,10 @@
 #define VIRTIO_NET_HDR_GSO_UDP_L4 5 /* Linux 6.2 */
 #endif
 
-#define BATCH 32			/* frames of one system call */
+#define BATCH 32 /* frames of one system call */
 #define FRAME_MAX (ETH_HLEN + 65535 + 7) /* bytes of the largest frame, rounded up */
-#define ROUNDS_MAX 4			/* batches before other work has its turn */
-#define QUEUE_SIZE (256 << 10)		/* bytes of frames to the guest that go out together */
+#define ROUNDS_MAX 4 /* batches before other work has its turn */
+#define QUEUE_SIZE (256 << 10) /* bytes of frames to the guest that go out together */
 #define QUEUE_FRAMES 64
 
 struct Gate {
@@ -61,7 +61,7 @@ void gate_send(Gate *gate, const uint8_t *frame, size_t size)
 	at = gate->queue + gate->queue_used;
 	memset(at, 0, sizeof(struct virtio_net_hdr));
 	memcpy(at + sizeof(struct virtio_net_hdr), frame, size);
-	gate->out_iov[gate->n_queued] = (struct iovec){ .iov_base = at, .iov_len = need };
+	gate->out_iov[gate->n_queued] = (struct iovec){.iov_base = at, .iov_len = need};
 	gate->queue_used += need;
 	gate->n_queued++;
 }
@@ -78,7 +78,8 @@ static void on_frame(Gate *gate, uint8_t *frame, size_t size, const struct virti
 	if (gate->splice && gate_frame_has_tcp(frame, size))
 		return; /* never to the stack: what is wrong with it might be meant to get past our rules */
 	if ((vnet->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_UDP_L4) {
-		(void)gate_frame_segment_udp(frame, size, vnet->gso_size, h->on_frame, h->data); /* bad ones are lost */
+		(void)gate_frame_segment_udp(
+			frame, size, vnet->gso_size, h->on_frame, h->data); /* bad ones are lost */
 		return;
 	}
 	if (gate_frame_complete_checksum(frame, size, vnet) == 0)
@@ -110,8 +111,10 @@ static void on_readable(void *data, uint32_t events)
 		for (int i = 0; i < n; i++) {
 			size_t size = gate->in[i].msg_len;
 
-			if (size > sizeof(struct virtio_net_hdr) + ETH_HLEN && !(gate->in[i].msg_hdr.msg_flags & MSG_TRUNC))
-				on_frame(gate, gate->frames[i], size - sizeof(struct virtio_net_hdr), &gate->vnet[i]);
+			if (size > sizeof(struct virtio_net_hdr) + ETH_HLEN &&
+				!(gate->in[i].msg_hdr.msg_flags & MSG_TRUNC))
+				on_frame(gate, gate->frames[i], size - sizeof(struct virtio_net_hdr),
+					&gate->vnet[i]);
 		}
 		gate->handlers.on_batch_end(gate->handlers.data);
 		gate_flush(gate);
@@ -131,11 +134,12 @@ Gate *gate_new(int packet_fd, bool splice, EventLoop *loop, const GateHandlers *
 	gate->splice = splice;
 	gate->handlers = *handlers;
 	for (int i = 0; i < QUEUE_FRAMES; i++)
-		gate->out[i].msg_hdr = (struct msghdr){ .msg_iov = &gate->out_iov[i], .msg_iovlen = 1 };
+		gate->out[i].msg_hdr = (struct msghdr){.msg_iov = &gate->out_iov[i], .msg_iovlen = 1};
 	for (int i = 0; i < BATCH; i++) {
-		gate->in_iov[i][0] = (struct iovec){ .iov_base = &gate->vnet[i], .iov_len = sizeof(gate->vnet[i]) };
-		gate->in_iov[i][1] = (struct iovec){ .iov_base = gate->frames[i], .iov_len = FRAME_MAX };
-		gate->in[i].msg_hdr = (struct msghdr){ .msg_iov = gate->in_iov[i], .msg_iovlen = 2 };
+		gate->in_iov[i][0] =
+			(struct iovec){.iov_base = &gate->vnet[i], .iov_len = sizeof(gate->vnet[i])};
+		gate->in_iov[i][1] = (struct iovec){.iov_base = gate->frames[i], .iov_len = FRAME_MAX};
+		gate->in[i].msg_hdr = (struct msghdr){.msg_iov = gate->in_iov[i], .msg_iovlen = 2};
 	}
 	r = splice ? gateway_filter_gate(packet_fd) : gateway_filter_all(packet_fd);
 	if (r == 0)

@@ -18,7 +18,7 @@
 /* Whoever started the helper may end its whole process group; the janitor ends by end of file, after the others. */
 static void ignore_signals(void)
 {
-	static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE };
+	static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
 
 	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++)
 		(void)signal(signals[i], SIG_IGN);
@@ -33,7 +33,7 @@ static void close_all_but(int fd)
 
 static _Noreturn void janitor_run(unsigned ifindex, int fd)
 {
-	static const cap_value_t needed[] = { CAP_NET_ADMIN };
+	static const cap_value_t needed[] = {CAP_NET_ADMIN};
 	GatewayRtnl *rtnl;
 	char byte;
 	int r;
@@ -81,7 +81,7 @@ int gateway_janitor_start(unsigned ifindex, int *ret_fd)
 
 int gateway_janitor_stop(int janitor_fd, int timeout_ms)
 {
-	struct pollfd pfd = { .fd = janitor_fd, .events = POLLIN };
+	struct pollfd pfd = {.fd = janitor_fd, .events = POLLIN};
 	char byte = 0;
 	int r;
 

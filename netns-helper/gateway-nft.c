@@ -20,10 +20,10 @@
 #include <string.h>
 
 #define TABLE "splice"
-#define BATCH_SIZE 16384	/* bytes; the larger table needs about 4 KB */
-#define MESSAGE_MAX 2048	/* bytes; one rule needs about 500 */
-#define REPLY_MAX 8192	/* bytes; acknowledgements, which quote their request if it failed */
-#define PRIORITY_MANGLE -150	/* NF_IP_PRI_MANGLE, as usual for tproxy; after defragmentation */
+#define BATCH_SIZE 16384 /* bytes; the larger table needs about 4 KB */
+#define MESSAGE_MAX 2048 /* bytes; one rule needs about 500 */
+#define REPLY_MAX 8192 /* bytes; acknowledgements, which quote their request if it failed */
+#define PRIORITY_MANGLE -150 /* NF_IP_PRI_MANGLE, as usual for tproxy; after defragmentation */
 #define TCP_FLAGS_OFFSET 13
 #define TCP_SYN 0x02
 #define TCP_ACK 0x10
@@ -162,7 +162,8 @@ static void rule_end(Batch *b, int verdict)
 
 	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_VERDICT, (uint32_t)verdict);
-	nlh = nftnl_nlmsg_build_hdr(next_message(b), NFT_MSG_NEWRULE, b->family, NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK, b->seq++);
+	nlh = nftnl_nlmsg_build_hdr(next_message(b), NFT_MSG_NEWRULE, b->family,
+		NLM_F_CREATE | NLM_F_APPEND | NLM_F_ACK, b->seq++);
 	nftnl_rule_nlmsg_build_payload(nlh, b->rule);
 	nftnl_rule_free(b->rule);
 	b->rule = NULL;
@@ -175,7 +176,8 @@ static void add_table(Batch *b)
 	struct nlmsghdr *nlh;
 
 	nftnl_table_set_str(t, NFTNL_TABLE_NAME, TABLE);
-	nlh = nftnl_nlmsg_build_hdr(next_message(b), NFT_MSG_NEWTABLE, b->family, NLM_F_CREATE | NLM_F_ACK, b->seq++);
+	nlh = nftnl_nlmsg_build_hdr(
+		next_message(b), NFT_MSG_NEWTABLE, b->family, NLM_F_CREATE | NLM_F_ACK, b->seq++);
 	nftnl_table_nlmsg_build_payload(nlh, t);
 	nftnl_table_free(t);
 	message_done(b);
@@ -194,7 +196,8 @@ static void add_chain(Batch *b, uint32_t hook, int priority, const char *dev)
 	nftnl_chain_set_u32(c, NFTNL_CHAIN_POLICY, NF_DROP);
 	if (dev)
 		nftnl_chain_set_str(c, NFTNL_CHAIN_DEV, dev);
-	nlh = nftnl_nlmsg_build_hdr(next_message(b), NFT_MSG_NEWCHAIN, b->family, NLM_F_CREATE | NLM_F_ACK, b->seq++);
+	nlh = nftnl_nlmsg_build_hdr(
+		next_message(b), NFT_MSG_NEWCHAIN, b->family, NLM_F_CREATE | NLM_F_ACK, b->seq++);
 	nftnl_chain_nlmsg_build_payload(nlh, c);
 	nftnl_chain_free(c);
 	message_done(b);
@@ -236,7 +239,7 @@ static int commit(Batch *b, uint32_t first, uint32_t last)
 
 static int load_table(uint8_t family, const GatewayNft *conf, void (*fill)(Batch *b, const GatewayNft *conf))
 {
-	Batch b = { .family = family, .seq = 1 };
+	Batch b = {.family = family, .seq = 1};
 	uint32_t last;
 	char *buffer = malloc(BATCH_SIZE + MESSAGE_MAX);
 	int r;
@@ -298,7 +301,7 @@ static void fill_ingress(Batch *b, const GatewayNft *conf)
 
 static void to_listener(Batch *b, const GatewayNft *conf, uint32_t iif, uint32_t family)
 {
-	const struct in_addr loopback4 = { htonl(INADDR_LOOPBACK) };
+	const struct in_addr loopback4 = {htonl(INADDR_LOOPBACK)};
 
 	rule_begin(b);
 	rule_meta_is_u32(b, NFT_META_IIF, iif);

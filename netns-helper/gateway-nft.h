@@ -30,8 +30,8 @@
 
 typedef struct {
 	const char *gw_name;
-	uint32_t lo, gw, tun;	/* interface indices */
-	in_port_t port;		/* of the transparent listeners, network order */
+	uint32_t lo, gw, tun; /* interface indices */
+	in_port_t port; /* of the transparent listeners, network order */
 	uint32_t mark;
 	bool ipv6;
 } GatewayNft;

@@ -15,7 +15,8 @@
 #include <string.h>
 #include <time.h>
 
-#define OWN_INDEX 0x7464 /* interface number of our end of a veth: one that no guest's namespace counts up to */
+#define OWN_INDEX                                                                                            \
+	0x7464 /* interface number of our end of a veth: one that no guest's namespace counts up to */
 #define REQUEST_MAX 1024 /* bytes; the largest request (veth) needs about 200 */
 #define REPLY_MAX 8192 /* bytes; an acknowledgement quotes the request at most */
 
@@ -110,7 +111,8 @@ int gateway_rtnl_add_veth(GatewayRtnl *rtnl, const char *name, const struct ethe
 	return finish(rtnl, nlh);
 }
 
-static struct nlmsghdr *begin_link(GatewayRtnl *rtnl, uint16_t type, unsigned ifindex, struct ifinfomsg **ret_ifi)
+static struct nlmsghdr *begin_link(
+	GatewayRtnl *rtnl, uint16_t type, unsigned ifindex, struct ifinfomsg **ret_ifi)
 {
 	struct nlmsghdr *nlh = begin(rtnl, type, 0);
 	struct ifinfomsg *ifi = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifi));
@@ -177,7 +179,8 @@ int gateway_rtnl_add_addr6(GatewayRtnl *rtnl, unsigned ifindex, const struct in6
 	return finish(rtnl, nlh);
 }
 
-static struct nlmsghdr *begin_route(GatewayRtnl *rtnl, int family, uint8_t type, uint8_t scope, uint32_t table, unsigned ifindex)
+static struct nlmsghdr *begin_route(
+	GatewayRtnl *rtnl, int family, uint8_t type, uint8_t scope, uint32_t table, unsigned ifindex)
 {
 	struct nlmsghdr *nlh = begin(rtnl, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
 	struct rtmsg *rtm = mnl_nlmsg_put_extra_header(nlh, sizeof(*rtm));

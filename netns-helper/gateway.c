@@ -29,16 +29,17 @@
 
 #define GW_NAME "gw0"
 #define TUN_NAME "syn0"
-#define GW_MTU 65535		/* bytes, the largest of a veth: takes whatever the guest's end is set to; the route limits what we send */
+#define GW_MTU                                                                                               \
+	65535 /* bytes, the largest of a veth: takes whatever the guest's end is set to; the route limits what we send */
 #define MARK 1
 #define LOCAL_TABLE 100
-#define PACKET_BUFFER (4 << 20)	/* bytes of frames that wait while the worker is busy or being replaced */
-#define NAME_RETRY_MS 1000	/* N-69: the link of a predecessor may be on its way out */
+#define PACKET_BUFFER (4 << 20) /* bytes of frames that wait while the worker is busy or being replaced */
+#define NAME_RETRY_MS 1000 /* N-69: the link of a predecessor may be on its way out */
 #define NAME_RETRY_STEP_MS 5
 
 static int attach_filter(int fd, const struct sock_filter *code, size_t n)
 {
-	struct sock_fprog prog = { .len = (unsigned short)n, .filter = (struct sock_filter *)code };
+	struct sock_fprog prog = {.len = (unsigned short)n, .filter = (struct sock_filter *)code};
 
 	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0 ? -errno : 0;
 }
@@ -78,7 +79,7 @@ int gateway_filter_gate(int packet_fd)
 
 int gateway_filter_all(int packet_fd)
 {
-	static const struct sock_filter code[] = { TAKE };
+	static const struct sock_filter code[] = {TAKE};
 
 	return attach_filter(packet_fd, code, 1);
 }
@@ -102,8 +103,8 @@ static void put_part(Making *m, const char *name, int fd)
 /* Whether the interface of that name in this namespace is a veth: possibly one whose other end is just being destroyed. */
 static bool name_is_veth(const char *name)
 {
-	struct ethtool_drvinfo info = { .cmd = ETHTOOL_GDRVINFO };
-	struct ifreq ifr = { .ifr_data = (void *)&info };
+	struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
+	struct ifreq ifr = {.ifr_data = (void *)&info};
 	cleanup_close int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", name);
@@ -112,7 +113,7 @@ static bool name_is_veth(const char *name)
 
 static int wait_for_name(Making *m)
 {
-	const struct timespec step = { .tv_nsec = NAME_RETRY_STEP_MS * 1000000L };
+	const struct timespec step = {.tv_nsec = NAME_RETRY_STEP_MS * 1000000L};
 
 	m->why = "an interface of that name is there already";
 	for (int waited_ms = 0;; waited_ms += NAME_RETRY_STEP_MS) {
@@ -176,7 +177,7 @@ static int make_namespace(Making *m)
 /* Where a router's address should be made by the usual rule from its MAC: RFC 4291 appendix A. */
 static struct in6_addr link_local(const struct ether_addr *mac)
 {
-	struct in6_addr a = { .s6_addr = { 0xfe, 0x80, [11] = 0xff, [12] = 0xfe } };
+	struct in6_addr a = {.s6_addr = {0xfe, 0x80, [11] = 0xff, [12] = 0xfe}};
 
 	memcpy(&a.s6_addr[8], &mac->ether_addr_octet[0], 3);
 	memcpy(&a.s6_addr[13], &mac->ether_addr_octet[3], 3);
@@ -212,7 +213,7 @@ static int make_veth(Making *m)
 
 static int make_tun(Making *m)
 {
-	struct ifreq ifr = { .ifr_name = TUN_NAME, .ifr_flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR };
+	struct ifreq ifr = {.ifr_name = TUN_NAME, .ifr_flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR};
 	int fd, r;
 
 	m->why = "no tun device in the gateway";
@@ -298,8 +299,9 @@ static int make_socket(Making *m, const char *name, int family)
 	if (fd < 0)
 		return -errno;
 	put_part(m, name, fd);
-	if (family == AF_INET6 && (setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0 ||
-		setsockopt(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, &on, sizeof(on)) < 0))
+	if (family == AF_INET6 &&
+		(setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0 ||
+			setsockopt(fd, IPPROTO_IPV6, IPV6_TRANSPARENT, &on, sizeof(on)) < 0))
 		return -errno;
 	if (family == AF_INET && setsockopt(fd, IPPROTO_IP, IP_TRANSPARENT, &on, sizeof(on)) < 0)
 		return -errno;
@@ -311,13 +313,16 @@ static int make_socket(Making *m, const char *name, int family)
 
 static int make_listener(Making *m, const char *name, int family, uint16_t port)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = { htonl(INADDR_LOOPBACK) } };
-	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_loopback };
+	struct sockaddr_in in = {
+		.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	struct sockaddr_in6 in6 = {
+		.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = in6addr_loopback};
 	int fd = make_socket(m, name, family);
 
 	if (fd < 0)
 		return fd;
-	if (bind(fd, family == AF_INET ? (void *)&in : (void *)&in6, family == AF_INET ? sizeof(in) : sizeof(in6)) < 0 ||
+	if (bind(fd, family == AF_INET ? (void *)&in : (void *)&in6,
+		    family == AF_INET ? sizeof(in) : sizeof(in6)) < 0 ||
 		listen(fd, GATEWAY_BACKLOG) < 0)
 		return -errno;
 	return 0;
@@ -390,9 +395,10 @@ static void undo(Making *m)
 		fd_close(m->parts->fds[--m->parts->n_fds]);
 }
 
-static int create(const Options *options, const AddressPlan *plan, GuestLinkParts *ret_parts, const char **why)
+static int create(
+	const Options *options, const AddressPlan *plan, GuestLinkParts *ret_parts, const char **why)
 {
-	Making m = { .options = options, .plan = plan, .parts = ret_parts };
+	Making m = {.options = options, .plan = plan, .parts = ret_parts};
 	cleanup_close int guest_ns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
 	int r;
 
@@ -415,4 +421,4 @@ static int create(const Options *options, const AddressPlan *plan, GuestLinkPart
 	return r;
 }
 
-const GuestLinkKind guest_link_veth = { .name = "veth", .create = create };
+const GuestLinkKind guest_link_veth = {.name = "veth", .create = create};

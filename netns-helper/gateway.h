@@ -10,17 +10,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define GATEWAY_PACKET "gateway.packet"		/* packet socket on the veth: PACKET_VNET_HDR, gateway_filter_gate() */
-#define GATEWAY_TUN "gateway.tun"		/* IFF_TUN | IFF_NO_PI | IFF_VNET_HDR: first segments go in here */
-#define GATEWAY_LISTEN "gateway.listen"		/* transparent listeners, all connections of the guest */
+#define GATEWAY_PACKET                                                                                       \
+	"gateway.packet" /* packet socket on the veth: PACKET_VNET_HDR, gateway_filter_gate() */
+#define GATEWAY_TUN "gateway.tun" /* IFF_TUN | IFF_NO_PI | IFF_VNET_HDR: first segments go in here */
+#define GATEWAY_LISTEN "gateway.listen" /* transparent listeners, all connections of the guest */
 #define GATEWAY_LISTEN6 "gateway.listen6"
-#define GATEWAY_NURSERY "gateway.nursery"	/* listeners and connectors that new transparent sockets come from (splice-nursery.h) */
+#define GATEWAY_NURSERY                                                                                      \
+	"gateway.nursery" /* listeners and connectors that new transparent sockets come from (splice-nursery.h) */
 #define GATEWAY_NURSERY6 "gateway.nursery6"
 #define GATEWAY_SEED "gateway.seed"
 #define GATEWAY_SEED6 "gateway.seed6"
-#define GATEWAY_JANITOR "gateway.janitor"	/* stream socket to the process that deletes the link (gateway_janitor_stop()) */
+#define GATEWAY_JANITOR                                                                                      \
+	"gateway.janitor" /* stream socket to the process that deletes the link (gateway_janitor_stop()) */
 
-#define GATEWAY_LISTEN_PORT 1	/* of the transparent listeners: no other socket in there uses a loopback address */
+#define GATEWAY_LISTEN_PORT                                                                                  \
+	1 /* of the transparent listeners: no other socket in there uses a loopback address */
 #define GATEWAY_NURSERY_PORT 2
 #define GATEWAY_BACKLOG 4096
 

@@ -16,10 +16,10 @@
 #include "common/fd-util.h"
 
 #define PATH "/etc/resolv.conf"
-#define FILE_MAX 16384		/* bytes read; the servers stand at the beginning */
-#define CACHE_NS 1000000000LL	/* N-96 */
+#define FILE_MAX 16384 /* bytes read; the servers stand at the beginning */
+#define CACHE_NS 1000000000LL /* N-96 */
 #define DNS_PORT 53
-#define ADDRESS_MAX 80		/* bytes: IPv6 literal, %, interface */
+#define ADDRESS_MAX 80 /* bytes: IPv6 literal, %, interface */
 
 static bool parse_address(char *text, int family, struct sockaddr_storage *ret)
 {
@@ -87,11 +87,11 @@ int resolv_conf_server(int family, struct sockaddr_storage *ret_server)
 	static int64_t looked_ns = -CACHE_NS;
 
 	if (now_ns() - looked_ns >= CACHE_NS) {
-		struct stat st = { 0 };
+		struct stat st = {0};
 
 		looked_ns = now_ns();
-		if (stat(PATH, &st) < 0 || st.st_ino != seen.st_ino || st.st_dev != seen.st_dev || st.st_size != seen.st_size ||
-			st.st_mtime != seen.st_mtime) {
+		if (stat(PATH, &st) < 0 || st.st_ino != seen.st_ino || st.st_dev != seen.st_dev ||
+			st.st_size != seen.st_size || st.st_mtime != seen.st_mtime) {
 			if (fd_read_file(PATH, text, sizeof(text)) < 0)
 				text[0] = '\0';
 			seen = st;

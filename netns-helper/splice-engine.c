@@ -45,7 +45,8 @@ static void on_connected(void *data, SpliceFlow *flow, int error)
 		splice_outbound_connected(engine->outbound, flow, error);
 }
 
-static void on_tcp(void *data, const uint8_t *frame, size_t size, const GateTcp *tcp, const struct virtio_net_hdr *vnet)
+static void on_tcp(
+	void *data, const uint8_t *frame, size_t size, const GateTcp *tcp, const struct virtio_net_hdr *vnet)
 {
 	SpliceEngine *engine = data;
 
@@ -80,7 +81,7 @@ static void on_batch_end(void *data)
  */
 static void set_listeners(const Helper *helper, bool on)
 {
-	static const char *const names[] = { GATEWAY_LISTEN, GATEWAY_LISTEN6 };
+	static const char *const names[] = {GATEWAY_LISTEN, GATEWAY_LISTEN6};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		int fd = fd_store_get(helper->store, names[i]);
@@ -98,12 +99,20 @@ static int make_tcp(SpliceEngine *engine, EventLoop *loop)
 {
 	const Helper *helper = engine->helper;
 	const SpliceOutboundConfig out = {
-		.options = helper->options, .plan = helper->plan, .table = engine->table, .store = helper->store, .loop = loop,
+		.options = helper->options,
+		.plan = helper->plan,
+		.table = engine->table,
+		.store = helper->store,
+		.loop = loop,
 		.flows = engine->flows,
 	};
 	const SpliceInboundConfig in = {
-		.options = helper->options, .plan = helper->plan, .table = engine->table, .loop = loop,
-		.flows = engine->flows, .nursery = engine->nursery,
+		.options = helper->options,
+		.plan = helper->plan,
+		.table = engine->table,
+		.loop = loop,
+		.flows = engine->flows,
+		.nursery = engine->nursery,
 	};
 
 	engine->outbound = splice_outbound_new(&out);
@@ -114,7 +123,11 @@ static int make_tcp(SpliceEngine *engine, EventLoop *loop)
 static int make_parts(SpliceEngine *engine, EventLoop *loop)
 {
 	const GateHandlers handlers = {
-		.on_tcp = on_tcp, .on_frame = on_frame, .on_gone = on_gone, .on_batch_end = on_batch_end, .data = engine,
+		.on_tcp = on_tcp,
+		.on_frame = on_frame,
+		.on_gone = on_gone,
+		.on_batch_end = on_batch_end,
+		.data = engine,
 	};
 	const Helper *helper = engine->helper;
 	int fd = fd_store_get(helper->store, GATEWAY_PACKET);
@@ -133,7 +146,8 @@ static int make_parts(SpliceEngine *engine, EventLoop *loop)
 	return 0;
 }
 
-SpliceEngine *splice_engine_new(const Helper *helper, EventLoop *loop, unsigned step, const SpliceEngineUser *user)
+SpliceEngine *splice_engine_new(
+	const Helper *helper, EventLoop *loop, unsigned step, const SpliceEngineUser *user)
 {
 	SpliceEngine *engine = calloc(1, sizeof(*engine));
 	int r;
@@ -192,7 +206,8 @@ static int inbound_remove(void *data, const Forward *forward)
 
 InboundEngine splice_engine_inbound(SpliceEngine *engine)
 {
-	return (InboundEngine){ .name = "splice", .add = inbound_add, .remove = inbound_remove, .engine = engine };
+	return (InboundEngine){
+		.name = "splice", .add = inbound_add, .remove = inbound_remove, .engine = engine};
 }
 
 bool splice_engine_owns_fd(const Helper *helper, int fd)
@@ -206,7 +221,8 @@ static void adopt_stray(SpliceEngine *engine, int fd)
 	socklen_t peer_size = sizeof(peer), local_size = sizeof(local);
 	SpliceAddr guest, remote;
 
-	if (getpeername(fd, (struct sockaddr *)&peer, &peer_size) < 0 || getsockname(fd, (struct sockaddr *)&local, &local_size) < 0)
+	if (getpeername(fd, (struct sockaddr *)&peer, &peer_size) < 0 ||
+		getsockname(fd, (struct sockaddr *)&local, &local_size) < 0)
 		return; /* not connected: closed by the general sweep */
 	if (!splice_addr_from_sockaddr((struct sockaddr *)&peer, &guest) ||
 		!splice_addr_from_sockaddr((struct sockaddr *)&local, &remote))
@@ -227,9 +243,11 @@ void splice_engine_adopt_strays(SpliceEngine *engine)
 		int protocol = 0;
 		socklen_t size = sizeof(protocol);
 
-		if (known[fd] || getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0 || protocol != IPPROTO_TCP)
+		if (known[fd] || getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0 ||
+			protocol != IPPROTO_TCP)
 			continue;
-		if (!fd_store_has_fd(engine->helper->store, fd) && !shared_state_is_forward_fd(engine->helper->shared, fd))
+		if (!fd_store_has_fd(engine->helper->store, fd) &&
+			!shared_state_is_forward_fd(engine->helper->shared, fd))
 			adopt_stray(engine, fd);
 	}
 	free(known);

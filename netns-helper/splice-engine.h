@@ -13,8 +13,8 @@
 #include "netns-helper/worker.h"
 
 typedef struct {
-	GateFrameFn on_frame;		/* one frame of the guest that is not for the splice engine */
-	void (*on_gone)(void *data);	/* the link was deleted in the guest (N-143) */
+	GateFrameFn on_frame; /* one frame of the guest that is not for the splice engine */
+	void (*on_gone)(void *data); /* the link was deleted in the guest (N-143) */
 	void *data;
 } SpliceEngineUser;
 
@@ -32,7 +32,8 @@ bool splice_engine_is_needed(const Helper *helper);
  * @param user    who gets the other frames; copied
  * @return the engine or NULL with errno
  */
-SpliceEngine *splice_engine_new(const Helper *helper, EventLoop *loop, unsigned step, const SpliceEngineUser *user);
+SpliceEngine *splice_engine_new(
+	const Helper *helper, EventLoop *loop, unsigned step, const SpliceEngineUser *user);
 void splice_engine_free(SpliceEngine *engine);
 
 /** Queue a frame to the guest; splice_engine_flush() sends what is queued. */

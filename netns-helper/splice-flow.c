@@ -23,16 +23,15 @@
 #include <unistd.h>
 
 #include "common/fd-util.h"
+#include "netns-helper/splice-pipes.h"
 
-#define EVENTS_MAX 64			/* taken from the inner set at once */
-#define PUMP_BUDGET (2 << 20)		/* bytes of one direction before the others have their turn */
-#define PIPE_SIZE (256 << 10)		/* bytes; where the user's limit forbids it the pipe stays as it is */
-#define PIPES_KEPT 4			/* without work for them; made at the start */
-#define PIPES_TRIM_MS 1000
-#define SPLICE_MAX (1 << 20)		/* bytes asked for in one splice; the pipe is what limits it */
-#define RESET_TRIES 100			/* how often a reset waits for the other end to take what came before it */
+#define EVENTS_MAX 64 /* taken from the inner set at once */
+#define PUMP_BUDGET (2 << 20) /* bytes of one direction before the others have their turn */
+#define SPLICE_MAX (1 << 20) /* bytes asked for in one splice; the pipe is what limits it */
+#define RESET_TRIES 100 /* how often a reset waits for the other end to take what came before it */
 #define RESET_STEP_MS 10
-#define HALF_CLOSED_LOOK_MS 30000	/* a guest that has ended its stream is asked whether it is still there (N-261) */
+#define HALF_CLOSED_LOOK_MS                                                                                  \
+	30000 /* a guest that has ended its stream is asked whether it is still there (N-261) */
 #define HALF_CLOSED_IDLE_S 60
 #define HALF_CLOSED_STEP_S 15
 #define HALF_CLOSED_PROBES 4
@@ -41,21 +40,21 @@
 /* What this process knows about a flow; a successor finds it out again. */
 typedef struct {
 	bool readable[2], writable[2], urgent[2], watched[2];
-	bool queued;		/* in the ready list */
-	bool probed;		/* half closed, and asked for life signs */
-	bool dry;		/* nothing more will come from the side that was reset */
-	uint8_t reset_tries;	/* not 0: in the reset list */
-	uint32_t in_pipe[2];	/* bytes, by source side */
-	uint32_t next;		/* in the ready, waiting or reset list */
+	bool queued; /* in the ready list */
+	bool probed; /* half closed, and asked for life signs */
+	bool dry; /* nothing more will come from the side that was reset */
+	uint8_t reset_tries; /* not 0: in the reset list */
+	uint32_t in_pipe[2]; /* bytes, by source side */
+	uint32_t next; /* in the ready, waiting or reset list */
 } Local;
 
 struct SpliceFlows {
 	SpliceTable *table;
 	EventLoop *loop;
+	SplicePipes *pipes;
 	EventSource *source;
-	EventTimer *again;	/* flows whose budget was used up */
-	EventTimer *resets;	/* flows that wait before a reset */
-	EventTimer *trim;	/* pipes that were needed once */
+	EventTimer *again; /* flows whose budget was used up */
+	EventTimer *resets; /* flows that wait before a reset */
 	EventTimer *half_closed;
 	SpliceConnectedFn connected;
 	void *data;
@@ -63,106 +62,14 @@ struct SpliceFlows {
 	unsigned count;
 	uint32_t ready_head, ready_tail;
 	uint32_t reset_head;
-	uint32_t n_free_flows, n_free_pipes, n_empty_slots;
-	uint32_t least_free_pipes; /* since the last trim */
-	bool pipe_shortage;	/* some direction found none */
+	uint32_t n_free_flows;
 	Local local[SPLICE_FLOWS_MAX];
 	uint32_t free_flows[SPLICE_FLOWS_MAX]; /* stacks of indices */
-	uint32_t free_pipes[SPLICE_PIPES_MAX]; /* 1 + index */
-	uint32_t empty_slots[SPLICE_PIPES_MAX]; /* below pipes_top, without a pipe */
 };
 
 static uint32_t index_of(const SpliceFlows *flows, const SpliceFlow *flow)
 {
 	return (uint32_t)(flow - flows->table->flows);
-}
-
-static int pipe_read_fd(const SpliceFlows *flows, uint32_t pipe)
-{
-	return flows->table->pipes[pipe - 1].read_fd - 1;
-}
-
-static int pipe_write_fd(const SpliceFlows *flows, uint32_t pipe)
-{
-	return flows->table->pipes[pipe - 1].write_fd - 1;
-}
-
-/* --- pipes --- */
-
-static uint32_t pipe_new(SpliceFlows *flows)
-{
-	SpliceTable *t = flows->table;
-	uint32_t i = flows->n_empty_slots > 0 ? flows->empty_slots[flows->n_empty_slots - 1] : t->pipes_top;
-	int fds[2];
-
-	if (i >= SPLICE_PIPES_MAX || pipe2(fds, O_NONBLOCK | O_CLOEXEC) < 0)
-		return 0;
-	t->pipes[i].read_fd = fds[0] + 1;
-	t->pipes[i].write_fd = fds[1] + 1;
-	if (i == t->pipes_top)
-		t->pipes_top = i + 1;
-	else
-		flows->n_empty_slots--;
-	splice_table_saw_fd(t, fds[1]);
-	(void)fcntl(fds[1], F_SETPIPE_SZ, PIPE_SIZE); /* smaller works too */
-	return i + 1;
-}
-
-static bool borrow_pipe(SpliceFlows *flows, SpliceHalf *half)
-{
-	uint32_t pipe = flows->n_free_pipes > 0 ? flows->free_pipes[--flows->n_free_pipes] : pipe_new(flows);
-
-	if (pipe == 0) {
-		flows->pipe_shortage = true;
-		return false;
-	}
-	half->pipe = pipe;
-	if (flows->n_free_pipes < flows->least_free_pipes)
-		flows->least_free_pipes = flows->n_free_pipes;
-	return true;
-}
-
-static void pipe_close(SpliceFlows *flows, uint32_t pipe)
-{
-	SplicePipe *p = &flows->table->pipes[pipe - 1];
-	int read_fd = p->read_fd - 1, write_fd = p->write_fd - 1;
-
-	p->read_fd = p->write_fd = 0; /* first: the numbers may be somebody else's the moment they are closed */
-	fd_close(read_fd);
-	fd_close(write_fd);
-	flows->empty_slots[flows->n_empty_slots++] = pipe - 1;
-}
-
-/* Close as many as were not needed since the last time. */
-static void on_trim(void *data)
-{
-	SpliceFlows *flows = data;
-
-	for (uint32_t n = flows->least_free_pipes; n > PIPES_KEPT && flows->n_free_pipes > 0; n--)
-		pipe_close(flows, flows->free_pipes[--flows->n_free_pipes]);
-	flows->least_free_pipes = flows->n_free_pipes;
-	if (flows->table->pipes_top - flows->n_empty_slots > PIPES_KEPT)
-		event_timer_set(flows->trim, PIPES_TRIM_MS);
-}
-
-static void return_pipe(SpliceFlows *flows, SpliceHalf *half)
-{
-	if (half->pipe == 0)
-		return;
-	flows->free_pipes[flows->n_free_pipes++] = half->pipe;
-	half->pipe = 0;
-	if (flows->n_free_pipes > PIPES_KEPT && !event_timer_is_armed(flows->trim)) {
-		flows->least_free_pipes = flows->n_free_pipes;
-		event_timer_set(flows->trim, PIPES_TRIM_MS);
-	}
-}
-
-static void empty_pipe(const SpliceFlows *flows, uint32_t pipe)
-{
-	char scrap[65536];
-
-	while (read(pipe_read_fd(flows, pipe), scrap, sizeof(scrap)) > 0)
-		;
 }
 
 /* --- ready list --- */
@@ -236,7 +143,7 @@ void splice_flows_set_phase(SpliceFlow *flow, SplicePhase phase)
 
 void splice_reset_close(int fd)
 {
-	const struct linger now = { .l_onoff = 1 };
+	const struct linger now = {.l_onoff = 1};
 
 	if (fd < 0)
 		return;
@@ -267,8 +174,8 @@ void splice_flows_end(SpliceFlows *flows, SpliceFlow *flow, bool reset)
 		SpliceHalf *half = &flow->half[side];
 
 		if (half->pipe && l->in_pipe[side])
-			empty_pipe(flows, half->pipe);
-		return_pipe(flows, half);
+			splice_pipes_empty(flows->pipes, half->pipe);
+		splice_pipes_return(flows->pipes, half);
 	}
 	close_side(flow, SPLICE_GUEST, reset);
 	close_side(flow, SPLICE_HOST, reset);
@@ -386,7 +293,8 @@ static bool pass_urgent(SpliceFlows *flows, SpliceFlow *flow, int side)
 	char byte;
 
 	(void)setsockopt(source, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
-	if (ioctl(source, SIOCATMARK, &at_mark) < 0 || !at_mark || recv(source, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 1) {
+	if (ioctl(source, SIOCATMARK, &at_mark) < 0 || !at_mark ||
+		recv(source, &byte, 1, MSG_PEEK | MSG_DONTWAIT) != 1) {
 		half->urgent = SPLICE_URGENT_NONE;
 		return false;
 	}
@@ -411,8 +319,8 @@ static bool pass_urgent(SpliceFlows *flows, SpliceFlow *flow, int side)
 
 typedef enum {
 	PUMP_BLOCKED, /* until an event */
-	PUMP_MORE,    /* budget used up */
-	PUMP_GONE,    /* the flow has ended */
+	PUMP_MORE, /* budget used up */
+	PUMP_GONE, /* the flow has ended */
 } PumpResult;
 
 /* A guest that has closed for good is forgotten by its kernel, not by ours: ask it (N-261). */
@@ -434,7 +342,8 @@ static void on_half_closed(void *data)
 	for (uint32_t i = 0; i < flows->table->flows_top; i++) {
 		SpliceFlow *f = &flows->table->flows[i];
 
-		if (f->phase != SPLICE_OPEN || !(f->half[SPLICE_GUEST].flags & SPLICE_HALF_DONE) || flows->local[i].probed)
+		if (f->phase != SPLICE_OPEN || !(f->half[SPLICE_GUEST].flags & SPLICE_HALF_DONE) ||
+			flows->local[i].probed)
 			continue;
 		flows->local[i].probed = true;
 		probe_guest(f->fd[SPLICE_GUEST]);
@@ -468,8 +377,8 @@ static ssize_t pump_out(SpliceFlows *flows, SpliceFlow *flow, int side)
 {
 	Local *l = &flows->local[index_of(flows, flow)];
 	SpliceHalf *half = &flow->half[side];
-	ssize_t n = splice(pipe_read_fd(flows, half->pipe), NULL, flow->fd[!side], NULL, l->in_pipe[side],
-		SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	ssize_t n = splice(splice_pipes_read_fd(flows->pipes, half->pipe), NULL, flow->fd[!side], NULL,
+		l->in_pipe[side], SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 
 	if (n < 0 && is_full_or_busy(errno)) {
 		l->writable[!side] = errno == EINTR;
@@ -489,11 +398,13 @@ static bool pump_in(SpliceFlows *flows, SpliceFlow *flow, int side, bool *ret_re
 	SpliceHalf *half = &flow->half[side];
 	ssize_t n;
 
-	if (half->pipe == 0 && !borrow_pipe(flows, half))
+	if (half->pipe == 0 && !splice_pipes_borrow(flows->pipes, half))
 		return false;
-	n = splice(flow->fd[side], NULL, pipe_write_fd(flows, half->pipe), NULL, SPLICE_MAX, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+	n = splice(flow->fd[side], NULL, splice_pipes_write_fd(flows->pipes, half->pipe), NULL, SPLICE_MAX,
+		SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 	if (n > 0) {
 		l->in_pipe[side] = (uint32_t)n;
+		splice_pipes_saw(flows->pipes, half->pipe, (size_t)n);
 		return true;
 	}
 	if (n == 0) {
@@ -531,11 +442,11 @@ static PumpResult pump_half(SpliceFlows *flows, SpliceFlow *flow, int side)
 			continue;
 		}
 		if (half->flags & SPLICE_HALF_EOF) {
-			return_pipe(flows, half);
+			splice_pipes_return(flows->pipes, half);
 			return half->flags & SPLICE_HALF_DONE ? PUMP_BLOCKED : end_half(flows, flow, side);
 		}
 		if (!l->readable[side] || !pump_in(flows, flow, side, &reset)) {
-			return_pipe(flows, half);
+			splice_pipes_return(flows->pipes, half);
 			return reset ? on_side_reset(flows, flow, side) : PUMP_BLOCKED;
 		}
 	}
@@ -557,7 +468,8 @@ static PumpResult pump_before_reset(SpliceFlows *flows, SpliceFlow *flow)
 				break;
 			if (n == 0 && !l->writable[!source])
 				return PUMP_BLOCKED;
-		} else if (!pump_in(flows, flow, source, &reset) || flow->half[source].flags & SPLICE_HALF_EOF) {
+		} else if (!pump_in(flows, flow, source, &reset) ||
+			   flow->half[source].flags & SPLICE_HALF_EOF) {
 			l->dry = true;
 		}
 	}
@@ -636,7 +548,8 @@ static void on_connect_event(SpliceFlows *flows, SpliceFlow *flow, int side)
 
 static bool is_connecting_side(const SpliceFlow *flow, int side)
 {
-	return (flow->phase == SPLICE_CONNECTING && side == SPLICE_HOST) || (flow->phase == SPLICE_ASKING && side == SPLICE_GUEST);
+	return (flow->phase == SPLICE_CONNECTING && side == SPLICE_HOST) ||
+	       (flow->phase == SPLICE_ASKING && side == SPLICE_GUEST);
 }
 
 static void on_flow_event(SpliceFlows *flows, const struct epoll_event *ev)
@@ -680,10 +593,9 @@ static void pump_ready(SpliceFlows *flows)
 
 static void wake_pipe_waiters(SpliceFlows *flows)
 {
-	if (!flows->pipe_shortage || flows->n_free_pipes == 0)
+	if (!splice_pipes_is_shortage_over(flows->pipes))
 		return;
-	flows->pipe_shortage = false;
-	for (uint32_t i = 0; i < flows->table->flows_top && flows->n_free_pipes > 0; i++) {
+	for (uint32_t i = 0; i < flows->table->flows_top; i++) {
 		SpliceFlow *f = &flows->table->flows[i];
 		const Local *l = &flows->local[i];
 
@@ -715,37 +627,6 @@ static void on_again(void *data)
 
 /* --- taking over --- */
 
-static void adopt_pipes(SpliceFlows *flows)
-{
-	static bool used[SPLICE_PIPES_MAX + 1];
-	SpliceTable *t = flows->table;
-
-	memset(used, 0, sizeof(used));
-	for (uint32_t i = 0; i < t->flows_top; i++) {
-		for (int side = 0; side < 2 && t->flows[i].phase != SPLICE_FREE; side++)
-			used[t->flows[i].half[side].pipe] = true;
-	}
-	/* A kill between the entry of a new pipe and the new top leaves an entry behind the top. */
-	while (t->pipes_top < SPLICE_PIPES_MAX && t->pipes[t->pipes_top].write_fd)
-		t->pipes_top++;
-	for (uint32_t pipe = 1; pipe <= t->pipes_top; pipe++) {
-		if (t->pipes[pipe - 1].write_fd == 0) {
-			t->pipes[pipe - 1].read_fd = 0;
-			flows->empty_slots[flows->n_empty_slots++] = pipe - 1;
-		} else if (!used[pipe]) {
-			empty_pipe(flows, pipe);
-			flows->free_pipes[flows->n_free_pipes++] = pipe;
-		}
-	}
-	while (flows->n_free_pipes < PIPES_KEPT) {
-		uint32_t pipe = pipe_new(flows);
-
-		if (pipe == 0)
-			break;
-		flows->free_pipes[flows->n_free_pipes++] = pipe;
-	}
-}
-
 static void adopt_open(SpliceFlows *flows, SpliceFlow *flow)
 {
 	uint32_t i = index_of(flows, flow);
@@ -755,7 +636,7 @@ static void adopt_open(SpliceFlows *flows, SpliceFlow *flow)
 		SpliceHalf *half = &flow->half[side];
 		int n = 0;
 
-		if (half->pipe && ioctl(pipe_read_fd(flows, half->pipe), FIONREAD, &n) == 0)
+		if (half->pipe && ioctl(splice_pipes_read_fd(flows->pipes, half->pipe), FIONREAD, &n) == 0)
 			l->in_pipe[side] = (uint32_t)n;
 		l->urgent[side] = true;
 	}
@@ -800,7 +681,7 @@ unsigned splice_flows_adopt(SpliceFlows *flows)
 		if (t->flows[i].phase == SPLICE_ENDING)
 			t->flows[i].half[0].pipe = t->flows[i].half[1].pipe = 0;
 	}
-	adopt_pipes(flows);
+	splice_pipes_adopt(flows->pipes);
 	for (uint32_t i = t->flows_top; i-- > 0;) {
 		SpliceFlow *f = &t->flows[i];
 
@@ -834,7 +715,8 @@ unsigned splice_flows_count(const SpliceFlows *flows)
 	return flows->count;
 }
 
-SpliceFlows *splice_flows_new(SpliceTable *table, FdStore *store, EventLoop *loop, SpliceConnectedFn connected, void *data)
+SpliceFlows *splice_flows_new(
+	SpliceTable *table, FdStore *store, EventLoop *loop, SpliceConnectedFn connected, void *data)
 {
 	SpliceFlows *flows = calloc(1, sizeof(*flows));
 
@@ -845,9 +727,12 @@ SpliceFlows *splice_flows_new(SpliceTable *table, FdStore *store, EventLoop *loo
 	flows->connected = connected;
 	flows->data = data;
 	flows->ready_head = flows->ready_tail = flows->reset_head = NO_FLOW;
+	flows->pipes = splice_pipes_new(table, loop);
 	flows->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (flows->epoll_fd < 0 || (store && fd_store_replace(store, "splice.epoll", flows->epoll_fd) < 0) ||
+	if (!flows->pipes || flows->epoll_fd < 0 ||
+		(store && fd_store_replace(store, "splice.epoll", flows->epoll_fd) < 0) ||
 		event_loop_add_fd(loop, flows->epoll_fd, EPOLLIN, on_events, flows, &flows->source) < 0) {
+		splice_pipes_free(flows->pipes);
 		free(flows);
 		return NULL;
 	}
@@ -855,8 +740,6 @@ SpliceFlows *splice_flows_new(SpliceTable *table, FdStore *store, EventLoop *loo
 	event_timer_stop(flows->again);
 	flows->resets = event_loop_add_timer(loop, 0, on_reset_timer, flows);
 	event_timer_stop(flows->resets);
-	flows->trim = event_loop_add_timer(loop, 0, on_trim, flows);
-	event_timer_stop(flows->trim);
 	flows->half_closed = event_loop_add_timer(loop, HALF_CLOSED_LOOK_MS, on_half_closed, flows);
 	return flows;
 }
@@ -867,7 +750,7 @@ void splice_flows_free(SpliceFlows *flows)
 		return;
 	event_timer_free(flows->again);
 	event_timer_free(flows->resets);
-	event_timer_free(flows->trim);
+	splice_pipes_free(flows->pipes);
 	event_timer_free(flows->half_closed);
 	event_source_remove(flows->source);
 	free(flows);

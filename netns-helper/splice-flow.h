@@ -25,7 +25,8 @@ typedef void (*SpliceConnectedFn)(void *data, SpliceFlow *flow, int error);
  * @param data       for @p connected
  * @return NULL with errno
  */
-SpliceFlows *splice_flows_new(SpliceTable *table, FdStore *store, EventLoop *loop, SpliceConnectedFn connected, void *data);
+SpliceFlows *splice_flows_new(
+	SpliceTable *table, FdStore *store, EventLoop *loop, SpliceConnectedFn connected, void *data);
 /** Forgets everything but the table; no connection is closed. */
 void splice_flows_free(SpliceFlows *flows);
 

@@ -10,12 +10,12 @@
 #include "common/fd-util.h"
 #include "netns-helper/splice-policy.h"
 
-#define ACCEPT_MAX 64		/* connections of one port before others have their turn */
-#define ORPHANS_MAX 64		/* one kill leaves at most one */
-#define ORPHAN_MS 2000		/* until all ports are added again */
-#define FILL_DELAY_MS 20	/* new sockets are bred when there is time */
+#define ACCEPT_MAX 64 /* connections of one port before others have their turn */
+#define ORPHANS_MAX 64 /* one kill leaves at most one */
+#define ORPHAN_MS 2000 /* until all ports are added again */
+#define FILL_DELAY_MS 20 /* new sockets are bred when there is time */
 #define FILL_AT_ONCE 8
-#define PAUSE_MS 100		/* no descriptors: leave the queue alone for a moment (N-262) */
+#define PAUSE_MS 100 /* no descriptors: leave the queue alone for a moment (N-262) */
 
 typedef struct Port {
 	SpliceInbound *in;
@@ -72,7 +72,7 @@ static SpliceAddr forward_guest(const Forward *forward)
 	struct in_addr ip;
 
 	if (forward->family == AF_INET6)
-		return (SpliceAddr){ .ip = forward->guest_addr, .port = forward->guest_port };
+		return (SpliceAddr){.ip = forward->guest_addr, .port = forward->guest_port};
 	memcpy(&ip, &forward->guest_addr, sizeof(ip));
 	return splice_addr_from_v4(ip, forward->guest_port);
 }
@@ -146,7 +146,8 @@ static void on_client(void *data, uint32_t events)
 		struct sockaddr_storage peer;
 		socklen_t size = sizeof(peer);
 		SpliceAddr client;
-		int fd = accept4(port->forward->fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int fd = accept4(
+			port->forward->fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (fd < 0) {
 			if (errno == ECONNABORTED || errno == EINTR)
@@ -197,7 +198,8 @@ static void serve_orphans(SpliceInbound *in, const Forward *forward)
 			in->orphans[kept++] = fd;
 			continue;
 		}
-		if (getpeername(fd, (struct sockaddr *)&peer, &size) == 0 && splice_addr_from_sockaddr((struct sockaddr *)&peer, &client))
+		if (getpeername(fd, (struct sockaddr *)&peer, &size) == 0 &&
+			splice_addr_from_sockaddr((struct sockaddr *)&peer, &client))
 			serve(in, forward, fd, &client);
 		else
 			fd_close(fd);
@@ -287,7 +289,8 @@ SpliceInbound *splice_inbound_new(const SpliceInboundConfig *config)
 	if (!in)
 		return NULL;
 	in->c = *config;
-	(void)splice_nursery_fill(config->nursery, 2 * SPLICE_NURSERY_MAX); /* what is missing is made when it is needed */
+	(void)splice_nursery_fill(
+		config->nursery, 2 * SPLICE_NURSERY_MAX); /* what is missing is made when it is needed */
 	in->fill = event_loop_add_timer(config->loop, FILL_DELAY_MS, on_fill, in);
 	event_timer_stop(in->fill);
 	in->orphan_timer = event_loop_add_timer(config->loop, ORPHAN_MS, on_orphan_timer, in);

@@ -41,14 +41,14 @@ void splice_nursery_free(SpliceNursery *nursery)
 
 static int disconnect(int fd)
 {
-	const struct sockaddr none = { .sa_family = AF_UNSPEC };
+	const struct sockaddr none = {.sa_family = AF_UNSPEC};
 
 	return connect(fd, &none, sizeof(none)) < 0 ? -errno : 0;
 }
 
 static int wait_for(int fd, short events)
 {
-	struct pollfd pfd = { .fd = fd, .events = events };
+	struct pollfd pfd = {.fd = fd, .events = events};
 
 	return poll(&pfd, 1, HANDSHAKE_MS) == 1 ? 0 : -ETIMEDOUT;
 }

@@ -25,11 +25,11 @@
 #include "netns-helper/gateway.h"
 #include "netns-helper/splice-policy.h"
 
-#define BUCKETS 16384			/* power of two */
-#define ACCEPT_MAX 128			/* connections taken before other work has its turn */
-#define INJECTED_MAX_MS 75000		/* the guest's kernel repeats the end of its handshake for about a minute */
+#define BUCKETS 16384 /* power of two */
+#define ACCEPT_MAX 128 /* connections taken before other work has its turn */
+#define INJECTED_MAX_MS 75000 /* the guest's kernel repeats the end of its handshake for about a minute */
 #define EXPIRE_STEP_MS 10000
-#define PAUSE_MS 100			/* no descriptors: leave the queue alone for a moment (N-262) */
+#define PAUSE_MS 100 /* no descriptors: leave the queue alone for a moment (N-262) */
 
 struct SpliceOutbound {
 	SpliceOutboundConfig c;
@@ -73,8 +73,8 @@ static SpliceFlow *find(const SpliceOutbound *out, const SpliceAddr *guest, cons
 	for (uint32_t i = out->bucket[bucket_for(guest, remote)]; i != 0; i = out->next[i]) {
 		SpliceFlow *f = &out->c.table->flows[i - 1];
 
-		if (f->phase != SPLICE_FREE && f->phase != SPLICE_ENDING && !f->inbound && splice_addr_equal(&f->guest, guest) &&
-			splice_addr_equal(&f->remote, remote))
+		if (f->phase != SPLICE_FREE && f->phase != SPLICE_ENDING && !f->inbound &&
+			splice_addr_equal(&f->guest, guest) && splice_addr_equal(&f->remote, remote))
 			return f;
 	}
 	return NULL;
@@ -105,7 +105,8 @@ static void remember(SpliceOutbound *out, const SpliceFlow *flow)
 
 /* --- answers to the guest --- */
 
-static void answer_error(SpliceOutbound *out, const uint8_t *frame, const GateTcp *tcp, int error, bool at_once)
+static void answer_error(
+	SpliceOutbound *out, const uint8_t *frame, const GateTcp *tcp, int error, bool at_once)
 {
 	SpliceAddr gateway = splice_addr_from_v4(out->c.plan->gateway, 0);
 	uint8_t buf[GATE_ANSWER_MAX];
@@ -123,7 +124,8 @@ static void answer_error(SpliceOutbound *out, const uint8_t *frame, const GateTc
 
 /* --- the first segment --- */
 
-static bool save_syn(SpliceFlow *flow, const uint8_t *frame, const GateTcp *tcp, const struct virtio_net_hdr *vnet)
+static bool save_syn(
+	SpliceFlow *flow, const uint8_t *frame, const GateTcp *tcp, const struct virtio_net_hdr *vnet)
 {
 	size_t frame_size = ETH_HLEN + tcp->l3_size;
 
@@ -140,8 +142,9 @@ static void inject(SpliceOutbound *out, const SpliceFlow *flow)
 {
 	struct virtio_net_hdr vnet;
 	struct iovec iov[2] = {
-		{ .iov_base = &vnet, .iov_len = sizeof(vnet) },
-		{ .iov_base = (void *)(flow->syn + sizeof(vnet) + ETH_HLEN), .iov_len = flow->syn_size - sizeof(vnet) - ETH_HLEN },
+		{.iov_base = &vnet, .iov_len = sizeof(vnet)},
+		{.iov_base = (void *)(flow->syn + sizeof(vnet) + ETH_HLEN),
+			.iov_len = flow->syn_size - sizeof(vnet) - ETH_HLEN},
 	};
 
 	memcpy(&vnet, flow->syn, sizeof(vnet));
@@ -154,7 +157,8 @@ static void inject(SpliceOutbound *out, const SpliceFlow *flow)
 
 static void on_established(SpliceOutbound *out, SpliceFlow *flow)
 {
-	splice_flows_set_phase(flow, SPLICE_INJECTED); /* before the segment: what is accepted must be found */
+	splice_flows_set_phase(
+		flow, SPLICE_INJECTED); /* before the segment: what is accepted must be found */
 	inject(out, flow);
 }
 
@@ -190,7 +194,8 @@ static int connect_host(const SpliceOutbound *out, const SpliceFlow *flow)
 	return errno == EALREADY ? -EINPROGRESS : -errno;
 }
 
-static int begin(SpliceOutbound *out, const uint8_t *frame, const GateTcp *tcp, const struct virtio_net_hdr *vnet)
+static int begin(
+	SpliceOutbound *out, const uint8_t *frame, const GateTcp *tcp, const struct virtio_net_hdr *vnet)
 {
 	SpliceAddr host;
 	SpliceFlow *f;
@@ -258,7 +263,8 @@ static void on_guest_reset(SpliceOutbound *out, const GateTcp *tcp)
 		splice_flows_end(out->c.flows, f, true);
 }
 
-static bool is_repeated(SpliceOutbound *out, const uint8_t *frame, const GateTcp *tcp, const struct virtio_net_hdr *vnet)
+static bool is_repeated(
+	SpliceOutbound *out, const uint8_t *frame, const GateTcp *tcp, const struct virtio_net_hdr *vnet)
 {
 	SpliceFlow *f = find(out, &tcp->src, &tcp->dst);
 
@@ -270,7 +276,8 @@ static bool is_repeated(SpliceOutbound *out, const uint8_t *frame, const GateTcp
 	return true;
 }
 
-void splice_outbound_on_tcp(void *data, const uint8_t *frame, size_t size, const GateTcp *tcp, const struct virtio_net_hdr *vnet)
+void splice_outbound_on_tcp(
+	void *data, const uint8_t *frame, size_t size, const GateTcp *tcp, const struct virtio_net_hdr *vnet)
 {
 	SpliceOutbound *out = data;
 	int r;
@@ -280,7 +287,8 @@ void splice_outbound_on_tcp(void *data, const uint8_t *frame, size_t size, const
 		on_guest_reset(out, tcp);
 		return;
 	}
-	if ((tcp->flags & (GATE_TCP_SYN | GATE_TCP_ACK)) != GATE_TCP_SYN || is_repeated(out, frame, tcp, vnet))
+	if ((tcp->flags & (GATE_TCP_SYN | GATE_TCP_ACK)) != GATE_TCP_SYN ||
+		is_repeated(out, frame, tcp, vnet))
 		return;
 	r = begin(out, frame, tcp, vnet);
 	if (r < 0)
@@ -364,7 +372,8 @@ static bool accept_one(SpliceOutbound *out, int listener)
 void splice_outbound_accept(SpliceOutbound *out)
 {
 	for (int v6 = 0; v6 < 2; v6++) {
-		for (int n = 0; n < ACCEPT_MAX && out->listener[v6] >= 0 && accept_one(out, out->listener[v6]); n++)
+		for (int n = 0;
+			n < ACCEPT_MAX && out->listener[v6] >= 0 && accept_one(out, out->listener[v6]); n++)
 			;
 	}
 }
@@ -429,7 +438,8 @@ SpliceOutbound *splice_outbound_new(const SpliceOutboundConfig *config)
 	event_timer_stop(out->pause);
 	for (int v6 = 0; v6 < 2; v6++) {
 		if (out->listener[v6] >= 0)
-			(void)event_loop_add_fd(config->loop, out->listener[v6], EPOLLIN, on_listener, out, &out->sources[v6]);
+			(void)event_loop_add_fd(config->loop, out->listener[v6], EPOLLIN, on_listener, out,
+				&out->sources[v6]);
 	}
 	return out;
 }

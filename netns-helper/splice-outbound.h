@@ -29,7 +29,8 @@ void splice_outbound_set_gate(SpliceOutbound *out, Gate *gate);
 void splice_outbound_adopt(SpliceOutbound *out);
 
 /** GateHandlers.on_tcp; @p data is the SpliceOutbound. */
-void splice_outbound_on_tcp(void *data, const uint8_t *frame, size_t size, const GateTcp *tcp, const struct virtio_net_hdr *vnet);
+void splice_outbound_on_tcp(
+	void *data, const uint8_t *frame, size_t size, const GateTcp *tcp, const struct virtio_net_hdr *vnet);
 /** Take what the listeners have; to be called after a batch of frames. */
 void splice_outbound_accept(SpliceOutbound *out);
 /** For a flow in CONNECTING: its connect() has ended. */

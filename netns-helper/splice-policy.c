@@ -16,9 +16,9 @@ static int to_loopback(const Options *options, const SpliceAddr *dest, SpliceAdd
 	if (options->disable_host_loopback)
 		return -ENETUNREACH;
 	if (splice_addr_is_v4(dest))
-		*ret = splice_addr_from_v4((struct in_addr){ htonl(INADDR_LOOPBACK) }, dest->port);
+		*ret = splice_addr_from_v4((struct in_addr){htonl(INADDR_LOOPBACK)}, dest->port);
 	else
-		*ret = (SpliceAddr){ .ip = in6addr_loopback, .port = dest->port };
+		*ret = (SpliceAddr){.ip = in6addr_loopback, .port = dest->port};
 	return 0;
 }
 
@@ -77,11 +77,13 @@ static int outbound6(const Options *options, const AddressPlan *plan, const Spli
 	return 0;
 }
 
-int splice_policy_outbound(const Options *options, const AddressPlan *plan, const SpliceAddr *dest, SpliceAddr *ret)
+int splice_policy_outbound(
+	const Options *options, const AddressPlan *plan, const SpliceAddr *dest, SpliceAddr *ret)
 {
 	if (dest->port == 0)
 		return -ENETUNREACH;
-	return splice_addr_is_v4(dest) ? outbound4(options, plan, dest, ret) : outbound6(options, plan, dest, ret);
+	return splice_addr_is_v4(dest) ? outbound4(options, plan, dest, ret)
+				       : outbound6(options, plan, dest, ret);
 }
 
 static bool is_loopback(const SpliceAddr *a)
@@ -91,9 +93,11 @@ static bool is_loopback(const SpliceAddr *a)
 	return IN6_IS_ADDR_LOOPBACK(&a->ip);
 }
 
-SpliceAddr splice_policy_inbound(const Options *options, const AddressPlan *plan, const SpliceAddr *guest, const SpliceAddr *client)
+SpliceAddr splice_policy_inbound(
+	const Options *options, const AddressPlan *plan, const SpliceAddr *guest, const SpliceAddr *client)
 {
-	bool keep = !options->inbound_gateway && !is_loopback(client) && !IN6_IS_ADDR_LINKLOCAL(&client->ip) &&
+	bool keep = !options->inbound_gateway && !is_loopback(client) &&
+		    !IN6_IS_ADDR_LINKLOCAL(&client->ip) &&
 		    memcmp(&client->ip, &guest->ip, sizeof(client->ip)) != 0 &&
 		    splice_addr_is_v4(client) == splice_addr_is_v4(guest);
 
@@ -101,7 +105,7 @@ SpliceAddr splice_policy_inbound(const Options *options, const AddressPlan *plan
 		return *client;
 	if (splice_addr_is_v4(guest))
 		return splice_addr_from_v4(plan->gateway, client->port);
-	return (SpliceAddr){ .ip = plan->gateway6, .port = client->port };
+	return (SpliceAddr){.ip = plan->gateway6, .port = client->port};
 }
 
 bool splice_policy_guest_is_valid(const SpliceAddr *guest)

@@ -14,7 +14,8 @@
  * @param ret      where on the host that is
  * @return 0; -ENETUNREACH: forbidden, or no such service
  */
-int splice_policy_outbound(const Options *options, const AddressPlan *plan, const SpliceAddr *dest, SpliceAddr *ret);
+int splice_policy_outbound(
+	const Options *options, const AddressPlan *plan, const SpliceAddr *dest, SpliceAddr *ret);
 
 /**
  * As whom a client of a published port appears in the guest (N-179).
@@ -24,7 +25,8 @@ int splice_policy_outbound(const Options *options, const AddressPlan *plan, cons
  * @param guest    where the connection is to go
  * @param client   its address on the host
  */
-SpliceAddr splice_policy_inbound(const Options *options, const AddressPlan *plan, const SpliceAddr *guest, const SpliceAddr *client);
+SpliceAddr splice_policy_inbound(
+	const Options *options, const AddressPlan *plan, const SpliceAddr *guest, const SpliceAddr *client);
 
 /** Whether a published port may lead to this address in the guest: one that is on the link, not one of the gateway itself (N-180). */
 bool splice_policy_guest_is_valid(const SpliceAddr *guest);

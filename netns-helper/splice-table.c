@@ -33,7 +33,8 @@ static bool for_each_fd(const SpliceTable *table, bool (*fn)(void *data, int fd)
 	for (uint32_t i = 0; i < table->flows_top; i++) {
 		const SpliceFlow *f = &table->flows[i];
 
-		if (f->phase != SPLICE_FREE && (fn(data, f->fd[SPLICE_GUEST]) || fn(data, f->fd[SPLICE_HOST])))
+		if (f->phase != SPLICE_FREE &&
+			(fn(data, f->fd[SPLICE_GUEST]) || fn(data, f->fd[SPLICE_HOST])))
 			return true;
 	}
 	return false;
@@ -65,18 +66,19 @@ static bool mark_fd(void *data, int fd)
 
 void splice_table_mark_fds(const SpliceTable *table, bool *known, size_t limit)
 {
-	Marks marks = { known, limit };
+	Marks marks = {known, limit};
 
 	(void)for_each_fd(table, mark_fd, &marks);
 }
 
 static void close_flow(SpliceFlow *flow)
 {
-	const struct linger now = { .l_onoff = 1 };
+	const struct linger now = {.l_onoff = 1};
 
 	for (int side = 0; side < 2; side++) {
 		/* Refused by what is no socket: then the number belongs to somebody else by now. */
-		if (flow->fd[side] >= 0 && setsockopt(flow->fd[side], SOL_SOCKET, SO_LINGER, &now, sizeof(now)) == 0)
+		if (flow->fd[side] >= 0 &&
+			setsockopt(flow->fd[side], SOL_SOCKET, SO_LINGER, &now, sizeof(now)) == 0)
 			fd_close(flow->fd[side]);
 	}
 }
@@ -122,7 +124,7 @@ struct in_addr splice_addr_v4(const SpliceAddr *a)
 
 SpliceAddr splice_addr_from_v4(struct in_addr ip, uint16_t port)
 {
-	SpliceAddr a = { .ip.s6_addr = { [10] = 0xff, [11] = 0xff }, .port = port };
+	SpliceAddr a = {.ip.s6_addr = {[10] = 0xff, [11] = 0xff}, .port = port};
 
 	memcpy(&a.ip.s6_addr[12], &ip, sizeof(ip));
 	return a;
@@ -139,7 +141,7 @@ bool splice_addr_from_sockaddr(const struct sockaddr *sa, SpliceAddr *ret)
 	if (sa->sa_family == AF_INET6) {
 		const struct sockaddr_in6 *in6 = (const void *)sa;
 
-		*ret = (SpliceAddr){ .ip = in6->sin6_addr, .port = ntohs(in6->sin6_port) };
+		*ret = (SpliceAddr){.ip = in6->sin6_addr, .port = ntohs(in6->sin6_port)};
 		return true;
 	}
 	return false;

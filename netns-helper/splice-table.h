@@ -24,10 +24,11 @@
 #include <stdint.h>
 #include <sys/socket.h>
 
-#define SPLICE_FLOWS_MAX 16384	/* connections; two descriptors each, so RLIMIT_NOFILE usually comes first */
-#define SPLICE_PIPES_MAX 2048	/* directions with bytes under way at one instant */
-#define SPLICE_NURSERY_MAX 8	/* spare transparent sockets of each family */
-#define SPLICE_SYN_MAX 160	/* bytes: virtio header, Ethernet, the largest IPv4 header, the largest TCP header */
+#define SPLICE_FLOWS_MAX 16384 /* connections; two descriptors each, so RLIMIT_NOFILE usually comes first */
+#define SPLICE_PIPES_MAX 2048 /* directions with bytes under way at one instant */
+#define SPLICE_NURSERY_MAX 8 /* spare transparent sockets of each family */
+#define SPLICE_SYN_MAX                                                                                       \
+	160 /* bytes: virtio header, Ethernet, the largest IPv4 header, the largest TCP header */
 
 enum {
 	SPLICE_GUEST, /* the socket in the gateway namespace */
@@ -51,9 +52,10 @@ typedef struct {
 } SpliceAddr;
 
 enum {
-	SPLICE_HALF_EOF = 1 << 0,   /* the source has ended its stream */
-	SPLICE_HALF_DONE = 1 << 1,  /* and the destination was told */
-	SPLICE_HALF_RESET = 1 << 2, /* the source was reset; the destination will be when it has what came before */
+	SPLICE_HALF_EOF = 1 << 0, /* the source has ended its stream */
+	SPLICE_HALF_DONE = 1 << 1, /* and the destination was told */
+	SPLICE_HALF_RESET =
+		1 << 2, /* the source was reset; the destination will be when it has what came before */
 };
 
 /* Urgent data is passed byte by byte; what step was reached, and how much the destination had taken before. */
@@ -65,24 +67,24 @@ typedef enum {
 
 /* One direction; entry [side] of a flow is what comes from that side. */
 typedef struct {
-	_Atomic uint32_t pipe;	/* 1 + index of the pipe in use, 0: none */
-	_Atomic uint32_t flags;	/* SPLICE_HALF_* */
+	_Atomic uint32_t pipe; /* 1 + index of the pipe in use, 0: none */
+	_Atomic uint32_t flags; /* SPLICE_HALF_* */
 	_Atomic uint32_t urgent; /* SpliceUrgent */
 	uint32_t pad;
 	uint64_t urgent_base;
-	uint64_t bytes;		/* passed on; for people, may miss the last splice before a kill */
+	uint64_t bytes; /* passed on; for people, may miss the last splice before a kill */
 } SpliceHalf;
 
 typedef struct {
 	_Atomic uint32_t phase; /* SplicePhase */
 	uint8_t inbound;
-	uint8_t family;		/* AF_INET or AF_INET6, on both sides */
+	uint8_t family; /* AF_INET or AF_INET6, on both sides */
 	uint16_t syn_size;
-	_Atomic int32_t fd[2];	/* [SPLICE_GUEST], [SPLICE_HOST]; -1: none (yet) */
-	SpliceAddr guest;	/* address of the guest's end */
-	SpliceAddr remote;	/* address of the other end as the guest sees it */
-	SpliceAddr host;	/* where it really goes, or comes from */
-	uint64_t since_ms;	/* of the present phase, monotonic */
+	_Atomic int32_t fd[2]; /* [SPLICE_GUEST], [SPLICE_HOST]; -1: none (yet) */
+	SpliceAddr guest; /* address of the guest's end */
+	SpliceAddr remote; /* address of the other end as the guest sees it */
+	SpliceAddr host; /* where it really goes, or comes from */
+	uint64_t since_ms; /* of the present phase, monotonic */
 	SpliceHalf half[2];
 	uint8_t syn[SPLICE_SYN_MAX]; /* virtio header and frame of the first segment */
 } SpliceFlow;
@@ -97,8 +99,8 @@ typedef struct {
 	_Atomic int32_t nursery[2][SPLICE_NURSERY_MAX]; /* 1 + descriptor; [0] IPv4, [1] IPv6 */
 	_Atomic uint32_t flows_top; /* no entry from here on was ever used */
 	_Atomic uint32_t pipes_top; /* likewise */
-	_Atomic int32_t fd_high;    /* no descriptor of ours was ever greater */
-	_Atomic uint64_t total;	    /* connections so far */
+	_Atomic int32_t fd_high; /* no descriptor of ours was ever greater */
+	_Atomic uint64_t total; /* connections so far */
 } SpliceTable;
 
 /** @return the empty table in shared memory, or NULL with errno; never freed. */

@@ -29,10 +29,15 @@
 #include "netns-helper/guest-link.h"
 
 #define WAIT_MS 2000
-#define DEST "192.0.2.7"	/* nobody has it */
+#define DEST "192.0.2.7" /* nobody has it */
 #define PORT 4711
 
-static Options options = { .tap_name = "tap0", .mtu = 1500, .configure = true, .cidr = "10.0.2.0/24", .exit_fd = -1, .ready_fd = -1 };
+static Options options = {.tap_name = "tap0",
+	.mtu = 1500,
+	.configure = true,
+	.cidr = "10.0.2.0/24",
+	.exit_fd = -1,
+	.ready_fd = -1};
 static AddressPlan plan;
 static GuestLinkParts parts;
 
@@ -46,7 +51,7 @@ static int part(const char *name)
 
 static struct sockaddr_in address(const char *ip, uint16_t port)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port) };
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
 
 	g_assert_cmpint(inet_pton(AF_INET, ip, &in.sin_addr), ==, 1);
 	return in;
@@ -54,7 +59,7 @@ static struct sockaddr_in address(const char *ip, uint16_t port)
 
 static bool is_readable(int fd, int timeout_ms)
 {
-	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	struct pollfd pfd = {.fd = fd, .events = POLLIN};
 
 	return poll(&pfd, 1, timeout_ms) == 1;
 }
@@ -74,7 +79,7 @@ static int guest_connects(void)
 /* The next first segment that the packet socket shows. */
 static size_t next_syn(struct virtio_net_hdr *vnet, uint8_t *frame, size_t size, GateTcp *tcp)
 {
-	struct iovec iov[2] = { { vnet, sizeof(*vnet) }, { frame, size } };
+	struct iovec iov[2] = {{vnet, sizeof(*vnet)}, {frame, size}};
 
 	for (;;) {
 		ssize_t n;
@@ -89,7 +94,7 @@ static size_t next_syn(struct virtio_net_hdr *vnet, uint8_t *frame, size_t size,
 
 static void inject(struct virtio_net_hdr vnet, const uint8_t *frame, size_t size)
 {
-	struct iovec iov[2] = { { &vnet, sizeof(vnet) }, { (void *)(frame + ETH_HLEN), size - ETH_HLEN } };
+	struct iovec iov[2] = {{&vnet, sizeof(vnet)}, {(void *)(frame + ETH_HLEN), size - ETH_HLEN}};
 
 	vnet.csum_start = (uint16_t)(vnet.csum_start - ETH_HLEN);
 	g_assert_cmpint(writev(part(GATEWAY_TUN), iov, 2), ==, sizeof(vnet) + size - ETH_HLEN);
@@ -131,7 +136,7 @@ static void test_gate(void)
 /* Our parts of "breeding": see splice-nursery.h. */
 static int breed(void)
 {
-	const struct sockaddr none = { .sa_family = AF_UNSPEC };
+	const struct sockaddr none = {.sa_family = AF_UNSPEC};
 	struct sockaddr_in to = address("127.0.0.1", GATEWAY_NURSERY_PORT);
 	int fd;
 
@@ -146,7 +151,8 @@ static int breed(void)
 
 static void test_breed(void)
 {
-	struct sockaddr_in client = address("203.0.113.9", 1234), service = address("0.0.0.0", 8080), guest = address("10.0.2.100", 8080);
+	struct sockaddr_in client = address("203.0.113.9", 1234), service = address("0.0.0.0", 8080),
+			   guest = address("10.0.2.100", 8080);
 	struct sockaddr_in seen;
 	socklen_t size = sizeof(seen);
 	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), accepted;
@@ -156,8 +162,10 @@ static void test_breed(void)
 	for (int i = 0; i < 3; i++) {
 		int fd = breed();
 
-		g_test_message("a disconnected child of a listener is a fresh transparent socket of its namespace");
-		client.sin_port = htons((uint16_t)(i == 2 ? 80 : 1234 + i)); /* 80: a client with a privileged port */
+		g_test_message(
+			"a disconnected child of a listener is a fresh transparent socket of its namespace");
+		client.sin_port =
+			htons((uint16_t)(i == 2 ? 80 : 1234 + i)); /* 80: a client with a privileged port */
 		g_assert_cmpint(bind(fd, (struct sockaddr *)&client, sizeof(client)), ==, 0);
 		g_assert_cmpint(connect(fd, (struct sockaddr *)&guest, sizeof(guest)), ==, 0);
 		accepted = accept4(listener, (struct sockaddr *)&seen, &size, SOCK_CLOEXEC);
@@ -193,7 +201,8 @@ static void test_splice_ends_in_the_pipe(void)
 {
 	int pair[2], p[2], n;
 
-	g_test_message("what splice() has taken from a socket is counted by FIONREAD of the pipe, and by nobody else");
+	g_test_message("what splice() has taken from a socket is counted by FIONREAD of the pipe, and by "
+		       "nobody else");
 	g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), ==, 0);
 	g_assert_cmpint(pipe2(p, O_CLOEXEC | O_NONBLOCK), ==, 0);
 	g_assert_cmpint(write(pair[0], "12345", 5), ==, 5);
@@ -212,14 +221,15 @@ static void test_second_connect(void)
 {
 	struct sockaddr_in any = address("127.0.0.1", 0);
 	socklen_t size = sizeof(any);
-	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0),
+	    fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	g_test_message("a second connect() tells of the success of the first");
 	g_assert_cmpint(bind(listener, (struct sockaddr *)&any, sizeof(any)), ==, 0);
 	g_assert_cmpint(listen(listener, 1), ==, 0);
 	g_assert_cmpint(getsockname(listener, (struct sockaddr *)&any, &size), ==, 0);
 	if (connect(fd, (struct sockaddr *)&any, sizeof(any)) < 0) {
-		struct pollfd pfd = { .fd = fd, .events = POLLOUT };
+		struct pollfd pfd = {.fd = fd, .events = POLLOUT};
 
 		g_assert_cmpint(errno, ==, EINPROGRESS);
 		g_assert_cmpint(poll(&pfd, 1, WAIT_MS), ==, 1);
@@ -239,7 +249,7 @@ static void test_janitor(void)
 /* There is no worker that answers ARP for the gateway. */
 static void know_gateway(void)
 {
-	struct arpreq req = { .arp_flags = ATF_COM | ATF_PERM, .arp_dev = "tap0" };
+	struct arpreq req = {.arp_flags = ATF_COM | ATF_PERM, .arp_dev = "tap0"};
 	struct sockaddr_in gateway = address("10.0.2.2", 0);
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 

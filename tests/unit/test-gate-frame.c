@@ -10,15 +10,116 @@
 #include "netns-helper/gate-frame.h"
 
 static const uint8_t syn4[] = {
-	0x52, 0x55, 10, 0, 2, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00, /* Ethernet */
-	0x45, 0, 0, 44, 0, 7, 0x40, 0, 64, 6, 0, 0, 10, 0, 2, 100, 192, 0, 2, 7,
-	0x9c, 0x40, 0, 80, 0x11, 0x22, 0x33, 0x44, 0, 0, 0, 0, 6 << 4, 2, 0xff, 0xff, 0, 0, 0, 0, 2, 4, 5, 0xb4,
+	0x52,
+	0x55,
+	10,
+	0,
+	2,
+	2,
+	2,
+	0,
+	0,
+	0,
+	0,
+	1,
+	0x08,
+	0x00, /* Ethernet */
+	0x45,
+	0,
+	0,
+	44,
+	0,
+	7,
+	0x40,
+	0,
+	64,
+	6,
+	0,
+	0,
+	10,
+	0,
+	2,
+	100,
+	192,
+	0,
+	2,
+	7,
+	0x9c,
+	0x40,
+	0,
+	80,
+	0x11,
+	0x22,
+	0x33,
+	0x44,
+	0,
+	0,
+	0,
+	0,
+	6 << 4,
+	2,
+	0xff,
+	0xff,
+	0,
+	0,
+	0,
+	0,
+	2,
+	4,
+	5,
+	0xb4,
 };
 
 static const uint8_t syn6[] = {
-	0x52, 0x56, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x86, 0xdd, /* Ethernet */
-	0x60, 0, 0, 0, 0, 20, 6, 64, 0xfd, [37] = 1, [38] = 0x20, 0x01, 0x0d, 0xb8, [53] = 9,
-	0x9c, 0x40, 0, 80, 0x11, 0x22, 0x33, 0x44, 0, 0, 0, 0, 5 << 4, 2, 0xff, 0xff, 0, 0, 0, 0,
+	0x52,
+	0x56,
+	0,
+	0,
+	0,
+	2,
+	2,
+	0,
+	0,
+	0,
+	0,
+	1,
+	0x86,
+	0xdd, /* Ethernet */
+	0x60,
+	0,
+	0,
+	0,
+	0,
+	20,
+	6,
+	64,
+	0xfd,
+	[37] = 1,
+	[38] = 0x20,
+	0x01,
+	0x0d,
+	0xb8,
+	[53] = 9,
+	0x9c,
+	0x40,
+	0,
+	80,
+	0x11,
+	0x22,
+	0x33,
+	0x44,
+	0,
+	0,
+	0,
+	0,
+	5 << 4,
+	2,
+	0xff,
+	0xff,
+	0,
+	0,
+	0,
+	0,
 };
 
 static uint32_t sum(uint32_t s, const uint8_t *p, size_t n)
@@ -36,7 +137,7 @@ static uint32_t transport_sum(const uint8_t *frame, size_t size)
 	const uint8_t *ip = frame + ETH_HLEN;
 	bool v4 = ip[0] >> 4 == 4;
 	size_t header = v4 ? (size_t)(ip[0] & 15) * 4 : 40, n = size - ETH_HLEN - header;
-	uint8_t tail[4] = { 0, v4 ? ip[9] : ip[6], (uint8_t)(n >> 8), (uint8_t)n };
+	uint8_t tail[4] = {0, v4 ? ip[9] : ip[6], (uint8_t)(n >> 8), (uint8_t)n};
 	uint32_t s = sum(0, tail, sizeof(tail));
 
 	s = v4 ? sum(s, ip + 12, 8) : sum(s, ip + 8, 32);
@@ -64,7 +165,8 @@ static void test_every_cut_is_refused(void)
 	GateTcp tcp;
 
 	for (size_t n = 0; n < sizeof(syn4); n++) {
-		g_autofree uint8_t *copy = g_memdup2(syn4, n); /* exact size: sanitizers see a read behind it */
+		g_autofree uint8_t *copy =
+			g_memdup2(syn4, n); /* exact size: sanitizers see a read behind it */
 
 		g_assert_false(gate_frame_is_tcp(copy, n, &tcp));
 		(void)gate_frame_has_tcp(copy, n);
@@ -85,8 +187,16 @@ static void test_odd_headers_are_refused(void)
 		size_t at;
 		uint8_t value;
 	} changes[] = {
-		{ 14, 0x65 }, { 14, 0x44 }, { 14, 0x4f }, { 17, 255 }, { 17, 10 }, { 20, 0x20 }, { 21, 1 }, { 23, 17 },
-		{ 46, 4 << 4 }, { 46, 15 << 4 },
+		{14, 0x65},
+		{14, 0x44},
+		{14, 0x4f},
+		{17, 255},
+		{17, 10},
+		{20, 0x20},
+		{21, 1},
+		{23, 17},
+		{46, 4 << 4},
+		{46, 15 << 4},
 	};
 	uint8_t frame[sizeof(syn4)];
 	GateTcp tcp;
@@ -101,7 +211,7 @@ static void test_odd_headers_are_refused(void)
 
 static void test_mapped_addresses_are_no_tcp(void)
 {
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
 	uint8_t frame[sizeof(syn6)];
 	GateTcp tcp;
 
@@ -155,8 +265,8 @@ static void test_refuse(void)
 
 static void test_unreachable(void)
 {
-	struct in6_addr gateway6 = { .s6_addr = { 0xfd, [15] = 2 } };
-	SpliceAddr gateway = splice_addr_from_v4((struct in_addr){ htonl(0x0a000202) }, 0);
+	struct in6_addr gateway6 = {.s6_addr = {0xfd, [15] = 2}};
+	SpliceAddr gateway = splice_addr_from_v4((struct in_addr){htonl(0x0a000202)}, 0);
 	uint8_t buf[GATE_ANSWER_MAX];
 	GateTcp tcp;
 	size_t n;
@@ -178,9 +288,10 @@ static void test_unreachable(void)
 
 static void test_complete_checksum(void)
 {
-	const struct virtio_net_hdr vnet = { .flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34, .csum_offset = 16 };
+	const struct virtio_net_hdr vnet = {
+		.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM, .csum_start = 34, .csum_offset = 16};
 	struct virtio_net_hdr bad = vnet;
-	uint8_t frame[sizeof(syn4)], tail[4] = { 0, 6, 0, sizeof(syn4) - 34 };
+	uint8_t frame[sizeof(syn4)], tail[4] = {0, 6, 0, sizeof(syn4) - 34};
 	uint32_t pseudo;
 
 	memcpy(frame, syn4, sizeof(frame));
@@ -194,7 +305,8 @@ static void test_complete_checksum(void)
 		bad.csum_start = (uint16_t)start;
 		bad.csum_offset = (uint16_t)(start * 7);
 		if (start < ETH_HLEN || start + bad.csum_offset + 2 > sizeof(frame))
-			g_assert_cmpint(gate_frame_complete_checksum(frame, sizeof(frame), &bad), ==, -EBADMSG);
+			g_assert_cmpint(
+				gate_frame_complete_checksum(frame, sizeof(frame), &bad), ==, -EBADMSG);
 	}
 }
 
@@ -219,7 +331,8 @@ static void test_segment_udp(void)
 	memcpy(frame + 42, "abcdefghij", 10);
 	g_assert_cmpint(gate_frame_segment_udp(frame, sizeof(frame), 4, count_datagram, payload), ==, 0);
 	g_assert_cmpstr(payload->str, ==, "abcd|efgh|ij|");
-	g_assert_cmpint(gate_frame_segment_udp(frame, sizeof(frame), 0, count_datagram, payload), ==, -EBADMSG);
+	g_assert_cmpint(
+		gate_frame_segment_udp(frame, sizeof(frame), 0, count_datagram, payload), ==, -EBADMSG);
 	for (size_t n = 0; n < 42; n++)
 		g_assert_cmpint(gate_frame_segment_udp(frame, n, 4, count_datagram, payload), ==, -EBADMSG);
 }

@@ -8,13 +8,13 @@
 #include "netns-helper/resolv-conf.h"
 #include "netns-helper/splice-policy.h"
 
-static Options options = { .cidr = "10.0.2.0/24", .mtu = 1500, .enable_ipv6 = true };
+static Options options = {.cidr = "10.0.2.0/24", .mtu = 1500, .enable_ipv6 = true};
 static AddressPlan plan;
 
 static SpliceAddr addr(const char *text, uint16_t port)
 {
 	struct in_addr ip;
-	SpliceAddr a = { .port = port };
+	SpliceAddr a = {.port = port};
 
 	if (inet_pton(AF_INET, text, &ip) == 1)
 		return splice_addr_from_v4(ip, port);
@@ -72,8 +72,8 @@ static void test_loopback(void)
 
 static void test_forbidden(void)
 {
-	static const char *const never[] = { "127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "224.0.0.1", "240.0.0.1",
-		"::1", "::", "::127.0.0.1", "fe80::2", "ff02::1" };
+	static const char *const never[] = {"127.0.0.1", "127.255.255.254", "0.0.0.0", "0.1.2.3", "224.0.0.1",
+		"240.0.0.1", "::1", "::", "::127.0.0.1", "fe80::2", "ff02::1"};
 
 	for (size_t i = 0; i < G_N_ELEMENTS(never); i++)
 		assert_refused(never[i], 80);
