@@ -251,7 +251,6 @@ static void test_drop_is_counted_and_told(void)
 {
 	World *world = world_new();
 	LogContext ctx;
-	g_autofree char *text = NULL;
 
 	log_k8s_file.prepare(&world->sink, &world->options);
 	put(world, 0, "one\ntwo\nthree\nfour\n", 19);
