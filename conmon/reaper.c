@@ -566,13 +566,13 @@ static bool end(Reaper *r)
 {
 	objects_remove_symlink(r->conmon);
 	child_reap_all(r->state);
-	supervise_finish(r->conmon->sv, exit_value(r->state));
-	event_loop_quit(r->loop, 0);
 	return go_to(r, PHASE_DONE);
 }
 
 static bool done(Reaper *r)
 {
+	/* Here and not only in main(): a keeper that took over does not return there. */
+	state_file_remove(r->conmon->state);
 	supervise_finish(r->conmon->sv, exit_value(r->state));
 	event_loop_quit(r->loop, 0);
 	return false;
