@@ -1,0 +1,79 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: Apache-2.0
+"""Who may be killed, and who parses: ours and not of the contract. The reference is one process with all privileges."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import conmonlab	# noqa: E402
+import processes	# noqa: E402
+import tap		# noqa: E402
+from conmonlab import BOTH	# noqa: E402
+from tap import test	# noqa: E402
+
+OURS = 'the reference is one process'
+
+
+def worker(r, name):
+	"""Pid of our worker of that name."""
+	for p in r.processes():
+		if b''.join(processes.cmdline(p)[:1]).startswith(b'conmon: ' + name.encode()):
+			return p
+	return None
+
+
+@test('X-5', 'who reads the bytes of container and clients has no capabilities, and no_new_privs',
+	ours=OURS, modes=BOTH)
+def _(t):
+	b = t.bundle('echo ready; read x < /shared/go')
+	b.fifo()
+	r = t.create(b, '-i')
+	c = t.attach(b)
+	b.start()
+	c.read_until(b'ready\n')
+	pid = worker(r, 'monitor')
+	tap.true(pid, 'a monitor process')
+	for field in ('CapEff', 'CapPrm', 'CapInh', 'CapAmb'):
+		tap.same(int(processes.status_field(pid, field), 16), 0, field)
+	tap.same(processes.status_field(pid, 'NoNewPrivs'), '1')
+	b.delete()
+	r.end()
+
+
+def under_kills(t, name, terminal, times=5):
+	n = 60000
+	b = t.bundle('read x < /shared/go; seq %d; exit 7' % n, terminal=terminal)
+	gate = b.fifo()
+	r = t.create(b)
+	c = t.attach(b)
+	b.start()
+	os.write(gate, b'go\n')
+	for k in range(times):
+		c.read_until(b'%d' % (n * (k + 1) // (times + 3)))
+		pid = worker(r, name)
+		processes.kill(pid)
+		tap.until(lambda: worker(r, name) not in (None, pid) or not r.is_alive(), 'a new %s' % name)
+	eol = b'\r\n' if terminal else b'\n'
+	wanted = b''.join(b'%d%s' % (i, eol) for i in range(1, n + 1))
+	tap.true(c.read_end(30) == wanted, 'the client got %d of %d bytes' % (len(c.out[2]), len(wanted)))
+	tap.same(t.exit_file(b), '7')
+	tap.true(t.logged() == wanted, 'the log')
+	tap.same(r.end(), 7)
+
+
+@test('X-6', 'SIGKILL to the monitor while output flows: client and log have every byte once, pipes', ours=OURS, modes=BOTH)
+def _(t):
+	under_kills(t, 'monitor', False)
+
+
+@test('X-6', 'SIGKILL to the monitor while output flows: client and log have every byte once, terminal', ours=OURS)
+def _(t):
+	under_kills(t, 'monitor', True)
+
+
+@test('X-7', 'SIGKILL to the reaper: the container\'s status is still told', ours=OURS, modes=BOTH)
+def _(t):
+	under_kills(t, 'reaper', False, times=2)
+
+
+conmonlab.main()
