@@ -22,7 +22,7 @@ def worker(r, name):
 	return None
 
 
-@test('X-5', 'who reads the bytes of container and clients has no capabilities, and no_new_privs',
+@test('X-6', 'who reads the bytes of container and clients has no capabilities, and no_new_privs',
 	ours=OURS, modes=BOTH)
 def _(t):
 	b = t.bundle('echo ready; read x < /shared/go')
@@ -61,17 +61,17 @@ def under_kills(t, name, terminal, times=5):
 	tap.same(r.end(), 7)
 
 
-@test('X-6', 'SIGKILL to the monitor while output flows: client and log have every byte once, pipes', ours=OURS, modes=BOTH)
+@test('X-7', 'SIGKILL to the monitor while output flows: client and log have every byte once, pipes', ours=OURS, modes=BOTH)
 def _(t):
 	under_kills(t, 'monitor', False)
 
 
-@test('X-6', 'SIGKILL to the monitor while output flows: client and log have every byte once, terminal', ours=OURS)
+@test('X-7', 'SIGKILL to the monitor while output flows: client and log have every byte once, terminal', ours=OURS)
 def _(t):
 	under_kills(t, 'monitor', True)
 
 
-@test('X-7', 'SIGKILL to the reaper: the container\'s status is still told', ours=OURS, modes=BOTH)
+@test('X-8', 'SIGKILL to the reaper: the container\'s status is still told', ours=OURS, modes=BOTH)
 def _(t):
 	under_kills(t, 'reaper', False, times=2)
 

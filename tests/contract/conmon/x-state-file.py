@@ -32,7 +32,7 @@ def end(r, path):
 	tap.until(lambda: not os.path.exists(path), 'the state file is gone')
 
 
-@test('X-5', 'the state file names the processes and goes with the container')
+@test('X-5', 'the state file names the processes and goes with the container', ours='a file of ours')
 def _(t):
 	r, path = container(t)
 	tap.until(lambda: state(path).get('STATE') == 'running', 'it runs')
@@ -45,7 +45,7 @@ def _(t):
 	tap.same(r.end(), 137)
 
 
-@test('X-5', 'it goes, too, when the keeper was killed and another one has taken over')
+@test('X-5', 'it goes, too, when the keeper was killed and another one has taken over', ours='a file of ours')
 def _(t):
 	r, path = container(t)
 	tap.until(lambda: state(path).get('STATE') == 'running', 'it runs')
