@@ -19,6 +19,7 @@
 #include "common/supervise-report.h"
 #include "netns-helper/api-socket.h"
 #include "netns-helper/kept.h"
+#include "netns-helper/cgroup-watch.h"
 #include "netns-helper/gateway.h"
 
 #define STATUS_OF_SIGNAL 1000	/* added to the number of a signal that ends the helper */
@@ -96,12 +97,23 @@ static void on_ready_event(void *data, uint32_t events)
 	watch_exit_fd(watch->helper, watch->loop);
 }
 
+/* N-244: what is born now is born in the keeper's new cgroup. */
+static void on_moved(void *data)
+{
+	Helper *helper = data;
+
+	fprintf(stderr, "moved to another cgroup, replacing the network worker by one in there\n");
+	(void)supervise_signal_worker(helper->sv, "worker", SIGKILL);
+}
+
 static int on_keeper_start(Supervisor *sv, void *data, EventLoop *loop)
 {
 	static ReadyWatch watch; /* one keeper per process */
 
 	int r = fd_keep_watchdog(supervise_store(sv), loop);
 
+	if (r == 0)
+		r = cgroup_watch_start(supervise_store(sv), loop, on_moved, data);
 	if (r < 0)
 		return r;
 	watch = (ReadyWatch){ .helper = data, .loop = loop };

@@ -5,6 +5,7 @@ netns_helper_netns_helper_SOURCES = \
 	netns-helper/api-list.c netns-helper/api-list.h \
 	netns-helper/api-requests.c netns-helper/api-requests.h \
 	netns-helper/api-socket.c netns-helper/api-socket.h \
+	netns-helper/cgroup-watch.c netns-helper/cgroup-watch.h \
 	netns-helper/checksum.h netns-helper/flow-table.c netns-helper/flow-table.h \
 	netns-helper/frame-filter.c netns-helper/frame-filter.h \
 	netns-helper/gate.c netns-helper/gate.h \

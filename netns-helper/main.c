@@ -21,6 +21,7 @@
 #include "common/supervise.h"
 #include "netns-helper/address-plan.h"
 #include "netns-helper/api-socket.h"
+#include "netns-helper/cgroup-watch.h"
 #include "netns-helper/guest-link.h"
 #include "netns-helper/keeper.h"
 #include "netns-helper/kept.h"
@@ -110,6 +111,7 @@ static int open_outlets(Helper *helper)
 	if (r < 0)
 		return r;
 	ports_read_limits();
+	cgroup_watch_open(helper->store);
 	helper->events = open_events(helper->options);
 	helper->state = keeper_state_open(helper);
 	return 0;

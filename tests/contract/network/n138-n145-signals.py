@@ -216,6 +216,44 @@ def _(t):
 	os.close(w)
 
 
+def cgroup_root():
+	"""A cgroup hierarchy in which groups can be made."""
+	for path in ('/sys/fs/cgroup/pids', '/sys/fs/cgroup/unified', '/sys/fs/cgroup'):
+		if os.access(path + '/cgroup.procs', os.W_OK):
+			return path
+	raise tap.Skip('no cgroup hierarchy is writable here')
+
+
+def cgroup_of(pid):
+	with open('/proc/%d/cgroup' % pid) as f:
+		return f.read()
+
+
+@test('N-230 N-244', 'the started pid is moved to another cgroup: what serves the network follows, and it goes on', deadline=40)
+def _(t):
+	group = '%s/netlab-%s' % (cgroup_root(), os.urandom(6).hex())
+	os.mkdir(group)
+	try:
+		g = t.guest()
+		path = t.path('api.sock')
+		h = t.start(g, '-a', path, '--enable-sandbox', '--enable-seccomp', kind='pid')
+		port = free_port()
+		forward(path, port, 8080)
+		with open(group + '/cgroup.procs', 'w') as f:
+			f.write(str(h.pid))
+		wanted = cgroup_of(h.pid)
+		tap.has(wanted, os.path.basename(group), 'cgroup of the started pid')
+		tap.until(lambda: all(cgroup_of(p) == wanted for p in h.all_pids()), 'all of the helper is in that cgroup', 10, 0.1)
+		s = t.listen(g, '0.0.0.0', 8080)
+		tap.until(lambda: connect_error(HOST, '127.0.0.1', port, 3) == '', 'the forward serves', 10, 0.1)
+		t.accept(s)
+		t.through(g, t.listen())
+		h.kill()
+	finally:
+		tap.until(lambda: not open(group + '/cgroup.procs').read(), 'the cgroup is empty', 5)
+		os.rmdir(group)
+
+
 @test('N-142', 'the end of every process of the guest ends nothing while -e is open or the target is a path')
 def _(t):
 	for kind, exit_fd in (('pid', True), ('path', True), ('path', False)):
