@@ -3,7 +3,7 @@
  *
  * Every client has its own position in each ring; packets go out by exact-send, so that a client gets every byte once
  * whatever happens to the monitor. A client that reads is waited for (C-121): the ring fills and the container with it. One that
- * has taken nothing for ATTACH_STALL_MS while it holds up a stream is left behind: what the ring can't keep for it is dropped and
+ * has taken nothing for --attach-stall seconds while it holds up a stream is left behind: what the ring can't keep for it is dropped and
  * counted, and it is told the number when it reads again.
  */
 #include "config.h"
@@ -407,7 +407,7 @@ bool attach_make_room(Monitor *m, unsigned stream, uint64_t tail)
 
 bool attach_look_for_stalls(Monitor *m, uint64_t now_ms)
 {
-	uint64_t limit = m->is_draining ? ATTACH_DRAIN_STALL_MS : ATTACH_STALL_MS;
+	uint64_t limit = m->is_draining ? ATTACH_DRAIN_STALL_MS : (uint64_t)m->conmon->options->attach_stall * 1000;
 	bool found = false;
 
 	if (!m->is_draining && !m->streams[0].is_muted && !m->streams[1].is_muted)
@@ -419,6 +419,8 @@ bool attach_look_for_stalls(Monitor *m, uint64_t now_ms)
 			continue;
 		diag_warn("Attach client %u has not read for %u ms, no longer waiting for it", i, (unsigned)limit);
 		client->is_behind = 1;
+		if (m->conmon->options->attach_detaches)
+			attach_drop(m, i);
 		found = true;
 	}
 	return found;

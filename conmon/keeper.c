@@ -84,6 +84,8 @@ static void on_kick(void *data, uint32_t events)
 	uint64_t count;
 
 	(void)!read(fd_store_get(c->store, FD_KICK_KEEPER), &count, sizeof(count));
+	if (atomic_load(&c->shared->stop_wanted))
+		(void)signal_registered(c, FD_PAYLOAD, SIGKILL);
 	if (atomic_load(&c->reaper->subreaper_off) == 1) {
 		(void)prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0);
 		atomic_store(&c->reaper->subreaper_off, 2);

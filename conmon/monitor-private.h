@@ -29,8 +29,7 @@
 #define CLIENTS_MAX 384			/* attached at once; more wait in the backlog */
 #define FAILURE_RAW_MAX 8191		/* bytes of the runtime's stderr that are quoted (C-83) */
 #define ATTACH_CHUNK_MAX 8192		/* C-109 */
-#define ATTACH_STALL_MS 5000		/* a client that takes nothing for so long is no longer waited for */
-#define ATTACH_DRAIN_STALL_MS 3000	/* the same once the container has ended (C-121, C-195) */
+#define ATTACH_DRAIN_STALL_MS 3000	/* a client that takes nothing for so long once the container has ended (C-121, C-195); before: --attach-stall */
 #define LOG_STALL_MS 2000		/* the same for a log's receiver that has stopped */
 #define STALL_LOOK_MS 250
 #define IDLE_MS 3000			/* nothing for so long: give memory back */

@@ -11,7 +11,9 @@ conmon_monitor_sources = \
 	conmon/log/file.c \
 	conmon/log/file-rotate.c conmon/log/file-rotate.h \
 	conmon/log/journald.c \
+	conmon/log/json-file.c \
 	conmon/log/k8s-file.c \
+	conmon/log/syslog.c \
 	conmon/monitor.c conmon/monitor.h conmon/monitor-private.h \
 	conmon/notify-relay.c \
 	conmon/ring.c conmon/ring.h \

@@ -16,7 +16,8 @@ typedef struct {
 } Flags;
 
 static const char description[] =
-	"Log drivers: k8s-file:PATH (or just PATH), journald, passthrough, none (also: off, null).";
+	"Log drivers: k8s-file:PATH (or just PATH), json-file:PATH, journald, syslog[:/SOCKET|:udp:IP:PORT], passthrough, none\n"
+	"(also: off, null).";
 
 static char **list_or_empty(char **list)
 {
@@ -112,6 +113,10 @@ ConmonOptions *options_parse(int argc, char **argv, char **ret_reason)
 	Flags f = {0};
 	const GOptionEntry entries[] = {
 		FLAG("api-version", 0, api_version, "Use version 1 of the message keys and of the exec flow"),
+		STRING("attach-policy", 0, attach_policy,
+			"What becomes of a client that does not read: drop-behind (default), detach", "POLICY"),
+		{"attach-stall", 0, 0, G_OPTION_ARG_INT, &o->attach_stall,
+			"Seconds that such a client may hold up the container (default 5)", "SECONDS"},
 		STRING("bundle", 'b', bundle, "OCI bundle; also the directory of attach, ctl, winsz and oom",
 			"DIR"),
 		STRING("cid", 'c', cid, "Container id", "ID"),
@@ -142,10 +147,14 @@ ConmonOptions *options_parse(int argc, char **argv, char **ret_reason)
 			"Level of conmon's own messages: error, warn, info, debug, trace", "LEVEL"),
 		{"log-max-files", 0, 0, G_OPTION_ARG_INT, &o->log_max_files,
 			"Backups to keep with --log-rotate", "N"},
+		STRING("log-on-error", 0, log_on_error,
+			"What to do while a log can't be written: drop (default; counted), block, stop", "ACTION"),
 		LIST("log-path", 'l', log_paths,
-			"Log driver and file (repeatable); drivers: k8s-file, journald, passthrough, none",
+			"Log driver and file (repeatable); drivers: k8s-file, json-file, journald, syslog, passthrough, none",
 			"[DRIVER:]PATH"),
 		FLAG("log-rotate", 0, log_rotate, "Keep backups when a log file reaches its size limit"),
+		{"log-rotate-age", 0, 0, G_OPTION_ARG_INT64, &o->log_rotate_age,
+			"Age at which a log file is replaced or rotated", "SECONDS"},
 		{"log-size-max", 0, 0, G_OPTION_ARG_INT64, &o->log_size_max, "Size limit of a log file",
 			"BYTES"},
 		STRING("log-tag", 0, log_tag, "Tag for journald", "TAG"),
@@ -193,6 +202,7 @@ ConmonOptions *options_parse(int argc, char **argv, char **ret_reason)
 		words[i] = g_strdup(argv[i]);
 	o->log_size_max = o->log_global_size_max = -1;
 	o->log_max_files = 1;
+	o->attach_stall = 5;
 	o->log_k8s_fd = -1;
 	g_option_context_set_description(context, description);
 	g_option_context_add_main_entries(context, entries, NULL);

@@ -29,6 +29,12 @@ typedef struct {
 	bool log_journald, log_passthrough, log_k8s;
 	char *log_k8s_path;	/* the last one given (C-138) */
 	int log_k8s_fd;		/* opened by options_validate(); -1: none */
+	/* ours alone, no option of the contract */
+	char *log_json_path, *log_syslog_address;	/* from log_paths; NULL: not wanted */
+	char *log_on_error, *attach_policy;	/* as given, or NULL */
+	bool log_error_blocks, log_error_stops, attach_detaches;
+	int64_t log_rotate_age;			/* seconds; <= 0 never */
+	int attach_stall;			/* seconds that a client which does not read may hold up the container */
 	int64_t log_size_max, log_global_size_max;	/* bytes; <= 0 unlimited */
 	bool log_rotate;
 	int log_max_files;

@@ -71,6 +71,7 @@ typedef struct {
 	_Atomic int failure_ready;
 	_Atomic int console_ready;	/* 1: there; -1: broken (console_error says why) */
 	_Atomic int drain_done;
+	_Atomic int stop_wanted;	/* --log-on-error=stop: the keeper kills the container */
 	/* constant after start */
 	char console_path[108];
 	/* by the monitor; last, because large and mostly never touched */

@@ -72,6 +72,10 @@ static void sink_failed(Monitor *m, LogSink *sink, int error)
 		"memory meanwhile is lost and counted.", sink->driver->name, strerror(-error));
 	snprintf(code, sizeof(code), "ERRNO=%d", -error);
 	event_log_emit(m->conmon->events, EVENT_ID_SINK_FAILED, 4, text, code, NULL);
+	if (m->conmon->options->log_error_stops) {
+		atomic_store(&m->conmon->shared->stop_wanted, 1);	/* the keeper may signal the container, we may not */
+		conmon_kick(m->conmon, FD_KICK_KEEPER);
+	}
 	state_file_event(m->conmon->state, "log %s failing: %s", sink->driver->name, strerror(-error));
 	state_file_flush(m->conmon->state);
 }
@@ -157,7 +161,7 @@ static void sink_works(Monitor *m, LogSink *sink)
 /* The next chance is for what comes next. */
 static void sink_drop_refused(Monitor *m, LogSink *sink)
 {
-	if (sink->driver->transport != &log_file_transport)
+	if (m->conmon->options->log_error_blocks || sink->driver->transport != &log_file_transport)
 		return;	/* a receiver that comes back takes what was kept */
 	for (unsigned s = 0; s < STREAMS; s++)
 		log_sink_drop(sink, &m->st->rings[s], s, ring_head(&m->st->rings[s]));
@@ -207,7 +211,7 @@ bool sinks_make_room(Monitor *m, unsigned stream, uint64_t tail)
 
 		if (log_mark_pos(sink->mark[stream]) > tail)
 			continue;
-		if (!sink->error && !sink->is_behind) {
+		if ((!sink->error && !sink->is_behind) || (sink->error && m->conmon->options->log_error_blocks)) {
 			must_wait = true;
 			continue;
 		}

@@ -12,6 +12,7 @@
 #include "conmon/log-allowlist.h"
 #include "conmon/log/driver.h"
 
+#define ATTACH_STALL_MAX 86400 /* seconds */
 #define JOURNALD_CID_MIN 13 /* characters: CONTAINER_ID is its first 12 */
 
 /* Checks 1 to 3 come before there is a level or an identity: they are printed as they are. */
@@ -112,7 +113,7 @@ static bool is_discard(const char *driver)
 static bool is_driver(const char *name)
 {
 	return is_discard(name) || strcmp(name, "journald") == 0 || strcmp(name, "passthrough") == 0 ||
-	       strcmp(name, "k8s-file") == 0;
+	       strcmp(name, "k8s-file") == 0 || strcmp(name, "json-file") == 0 || strcmp(name, "syslog") == 0;
 }
 
 static int use_k8s_file(ConmonOptions *o, const char *path)
@@ -124,6 +125,32 @@ static int use_k8s_file(ConmonOptions *o, const char *path)
 	g_free(o->log_k8s_path);
 	o->log_k8s_path = g_strdup(path);
 	o->log_k8s = true;
+	return 0;
+}
+
+static int use_json_file(ConmonOptions *o, const char *path)
+{
+	if (!path || path[0] == '\0') {
+		diag_error("json-file requires a filename");
+		return -EINVAL;
+	}
+	g_free(o->log_json_path);
+	o->log_json_path = g_strdup(path);
+	return 0;
+}
+
+static int use_syslog(ConmonOptions *o, const char *address)
+{
+	struct sockaddr_storage addr;
+
+	if (!address || address[0] == '\0')
+		address = "/dev/log";
+	if (log_address_parse(address, &addr) == 0) {
+		diag_error("syslog needs the path of a socket or udp:IP:PORT, not '%s'", address);
+		return -EINVAL;
+	}
+	g_free(o->log_syslog_address);
+	o->log_syslog_address = g_strdup(address);
 	return 0;
 }
 
@@ -150,6 +177,10 @@ static int parse_log_path(ConmonOptions *o, const char *value)
 	}
 	if (strcmp(driver, "k8s-file") == 0)
 		return use_k8s_file(o, path);
+	if (strcmp(driver, "json-file") == 0)
+		return use_json_file(o, path);
+	if (strcmp(driver, "syslog") == 0)
+		return use_syslog(o, path);
 	if (strcmp(driver, "journald") == 0)
 		o->log_journald = true;
 	else if (strcmp(driver, "passthrough") == 0)
@@ -193,6 +224,27 @@ static int open_log_file(ConmonOptions *o)
 	return 0;
 }
 
+/* The monitor opens it; whether it can is found out here. */
+static int try_json_file(const ConmonOptions *o)
+{
+	int fd;
+
+	if (!o->log_json_path)
+		return 0;
+	if (!log_allowlist_permits(o->log_json_path, o->log_allowlist_dirs)) {
+		diag_error("Failed to open log file %s: it is in none of the directories of --log-allowlist-dir",
+			o->log_json_path);
+		return -EINVAL;
+	}
+	fd = log_k8s_open(o->log_json_path);
+	if (fd < 0) {
+		diag_error_errno(fd, "Failed to open log file %s", o->log_json_path);
+		return -EINVAL;
+	}
+	close(fd);
+	return 0;
+}
+
 static int check_label(const char *label)
 {
 	const char *equals = strchr(label, '=');
@@ -219,7 +271,7 @@ static int check_label(const char *label)
 
 static int check_log_fields(const ConmonOptions *o)
 {
-	bool only_file = o->log_k8s && !o->log_journald;
+	bool only_file = o->log_k8s && !o->log_journald && !o->log_json_path && !o->log_syslog_address;
 
 	if (only_file && o->log_tag) {
 		diag_error("k8s-file doesn't support --log-tag");
@@ -241,6 +293,29 @@ static int check_log_fields(const ConmonOptions *o)
 	}
 	if (o->no_container_partial_message && !o->log_journald)
 		diag_warn("--no-container-partial-message has no effect without journald log driver");
+	return 0;
+}
+
+static int check_log_policies(ConmonOptions *o)
+{
+	const char *error = o->log_on_error ? o->log_on_error : "drop";
+	const char *attach = o->attach_policy ? o->attach_policy : "drop-behind";
+
+	o->log_error_blocks = strcmp(error, "block") == 0;
+	o->log_error_stops = strcmp(error, "stop") == 0;
+	o->attach_detaches = strcmp(attach, "detach") == 0;
+	if (!o->log_error_blocks && !o->log_error_stops && strcmp(error, "drop") != 0) {
+		diag_error("--log-on-error must be drop, block or stop, not '%s'", error);
+		return -EINVAL;
+	}
+	if (!o->attach_detaches && strcmp(attach, "drop-behind") != 0) {
+		diag_error("--attach-policy must be drop-behind or detach, not '%s'", attach);
+		return -EINVAL;
+	}
+	if (o->attach_stall < 0 || o->attach_stall > ATTACH_STALL_MAX) {
+		diag_error("--attach-stall must be 0 to %d seconds, got %d", ATTACH_STALL_MAX, o->attach_stall);
+		return -EINVAL;
+	}
 	return 0;
 }
 
@@ -277,9 +352,9 @@ int options_validate(ConmonOptions *options)
 
 	if ((r = check_early(options)) < 0 || (r = options_start_diagnostics(options)) < 0 ||
 		(r = check_mode(options)) < 0 || (r = check_runtime(options)) < 0 ||
-		(r = check_network(options)) < 0 ||
+		(r = check_network(options)) < 0 || (r = check_log_policies(options)) < 0 ||
 		(r = complete_paths(options)) < 0 || (r = check_log_paths(options)) < 0 ||
-		(r = open_log_file(options)) < 0)
+		(r = open_log_file(options)) < 0 || (r = try_json_file(options)) < 0)
 		return r;
 	return check_log_fields(options);
 }

@@ -9,7 +9,9 @@
 
 static const LogDriver *const drivers[] = {
 	&log_k8s_file,
+	&log_json_file,
 	&log_journald,
+	&log_syslog,
 };
 
 const LogDriver *log_driver_next(size_t *iter, const ConmonOptions *options)

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "common/event-log.h"
 #include "common/event-loop.h"
@@ -82,7 +83,7 @@ typedef struct {
 	void (*format)(const LogSink *sink, LogBatch *batch);
 } LogDriver;
 
-extern const LogDriver log_k8s_file, log_journald;
+extern const LogDriver log_k8s_file, log_journald, log_json_file, log_syslog;
 
 /* What a sink works with; private to the monitor process. */
 typedef struct LogContext {
@@ -136,11 +137,13 @@ typedef struct {
 	int64_t size_max, total_max;	/* <= 0: unlimited */
 	bool rotate;
 	int max_files;
+	int64_t age_max;	/* seconds after which a file is rotated; <= 0: never */
+	int64_t born;		/* when the present file was begun: CLOCK_REALTIME seconds, as stamps */
 	int64_t total;		/* written so far, with what was there before us (C-158) */
 } LogFile;
 
 typedef struct {
-	const char *address;	/* unix socket */
+	const char *address;	/* path of a unix socket, or "udp:HOST:PORT" with a numeric host */
 	const char *fd_name;	/* in the registry */
 	int fd;			/* -1: not connected */
 } LogSocket;
@@ -183,6 +186,13 @@ size_t log_note_text(const LogSink *sink, char *buf, size_t size);
 
 /** Give up the oldest bytes of a stream up to about @p pos, whole lines if possible, and count them. */
 void log_sink_drop(LogSink *sink, const Ring *ring, unsigned stream, uint64_t pos);
+/**
+ * Address of a datagram sink: a unix socket's path or "udp:HOST:PORT" with a numeric host (nothing here may wait for a name server).
+ *
+ * @return its size, 0 if it is not valid
+ */
+socklen_t log_address_parse(const char *address, struct sockaddr_storage *ret_addr);
+
 /** A datagram of the sink is out: its position moves. */
 void log_datagram_commit(LogSink *sink, const ExactTicket *ticket);
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "conmon/diag.h"
@@ -152,6 +153,7 @@ int log_file_rotate(LogSink *sink, LogContext *ctx)
 		return r;
 	}
 	file->fd = fd;
+	file->born = time(NULL);
 	atomic_store(&file->rotating, 0);
 	return 0;
 }

@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "conmon/diag.h"
@@ -247,6 +248,11 @@ static ssize_t file_pump(LogSink *sink, LogContext *ctx, unsigned stream, LogUrg
 	if (total_is_reached(file))
 		return skip_all(sink, ring, stream);
 
+	if (file->age_max > 0 && log_stamp(ctx)->sec - file->born >= file->age_max) {
+		r = log_file_rotate(sink, ctx);
+		if (r < 0)
+			return r;
+	}
 	batch.data = ring_at(ring, from);
 	batch.size = (size_t)(ring_head(ring) - from);
 	batch.stream = stream;
@@ -301,8 +307,15 @@ static int file_open(LogSink *sink, LogContext *ctx, unsigned index)
 	int fd = fd_store_get(ctx->store, log_file_fd_name(sink));
 
 	(void)index;
-	if (fd < 0)
-		return fd;
+	if (fd < 0) {	/* only the k8s-file has to be there before conmon returns (C-22) */
+		fd = log_k8s_open(file->path);
+		if (fd < 0)
+			return fd;
+		if (fd_store_put(ctx->store, log_file_fd_name(sink), fd) < 0) {
+			fd_close(fd);
+			return -ENOBUFS;
+		}
+	}
 	file->fd = fd;
 	if (fstat(fd, &st) < 0)
 		return -errno;
@@ -311,6 +324,7 @@ static int file_open(LogSink *sink, LogContext *ctx, unsigned index)
 		(void)fd_set_nonblock(fd, true);	/* nobody waits for the reader of a FIFO or a stopped terminal */
 	if (!file->is_opened) {
 		file->total = file->is_regular ? st.st_size : 0;
+		file->born = time(NULL);
 		file->is_opened = true;
 	}
 	log_file_rotate_recover(sink, ctx);

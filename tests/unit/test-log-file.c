@@ -354,6 +354,43 @@ static void test_pieces(void)
 	world_free(world);
 }
 
+static void json(const char *input, size_t size, LogUrgency urgency, size_t room, const char *want, size_t want_used)
+{
+	LogSink sink = { .fixed = "\"attrs\":{\"tag\":\"T\"},", .fixed_size = 20 };
+	LogStamp stamp = { .sec = 86399, .nsec = 7000 };
+	char out[4096];
+	LogBatch batch = { .data = input, .size = size, .urgency = urgency, .stamp = &stamp, .out = out, .room = room };
+
+	log_json_file.format(&sink, &batch);
+	g_assert_cmpuint(batch.used, ==, want_used);
+	g_assert_cmpuint(batch.made, ==, strlen(want));
+	g_assert_true(memcmp(out, want, batch.made) == 0);
+}
+
+#define JSON_TAIL "\",\"stream\":\"stdout\",\"attrs\":{\"tag\":\"T\"},\"time\":\"1970-01-01T23:59:59.000007000Z\"}\n"
+
+static void test_json_escapes(void)
+{
+	json("a\"\\\t\x01\xff\x7f\n", 8, LOG_SHOW, 4096, "{\"log\":\"a\\\"\\\\\\t\\u0001\xef\xbf\xbd\\u007f\\n" JSON_TAIL, 8);
+	json("caf\xc3\xa9", 5, LOG_SHOW, 4096, "{\"log\":\"caf\xc3\xa9" JSON_TAIL, 5);
+}
+
+static void test_json_cuts_no_character(void)
+{
+	json("caf\xc3", 4, LOG_SHOW, 4096, "{\"log\":\"caf" JSON_TAIL, 3);
+	json("caf\xc3", 4, LOG_HOLD, 4096, "", 0);
+	json("caf\xc3", 4, LOG_FINISH, 4096, "{\"log\":\"caf\xef\xbf\xbd" JSON_TAIL, 4);
+}
+
+static void test_json_keeps_to_its_room(void)
+{
+	const char *record = "{\"log\":\"ab\\n" JSON_TAIL;
+
+	json("ab\nab\n", 6, LOG_SHOW, 2 * strlen(record) - 1, record, 3);
+	json("ab\n", 3, LOG_SHOW, strlen(record), record, 3);
+	json("ab\n", 3, LOG_SHOW, strlen(record) - 1, "", 0);
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -368,5 +405,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/log-file/killed-at-every-system-call", test_kill_at_syscalls);
 	g_test_add_func("/log-file/killed-at-every-211th-instruction", test_kill_at_instructions);
 	g_test_add_func("/log-file/killed-at-every-system-call-of-rotation", test_kill_in_rotation);
+	g_test_add_func("/json-file/escapes", test_json_escapes);
+	g_test_add_func("/json-file/cuts-no-character", test_json_cuts_no_character);
+	g_test_add_func("/json-file/keeps-to-its-room", test_json_keeps_to_its_room);
 	return g_test_run();
 }
