@@ -186,6 +186,10 @@ static int keep(const ConmonOptions *options, const ConmonEnvironment *environme
 		return 1;
 	}
 	r = supervise_keeper_run(conmon.sv);
+	/* Nothing to do after a reaper's orderly end; a signal before the runtime was started ends us without one. */
+	objects_remove_symlink(&conmon);
+	if (reaper_phase(conmon.reaper) < PHASE_RUNNING)
+		objects_remove_console(&conmon);
 	state_file_remove(conmon.state);
 	return r < 0 ? 1 : r & 255;
 }
@@ -230,7 +234,9 @@ int main(int argc, char **argv, char **envp)
 		options = take_options(argc, argv);
 		if (!options)
 			return 1;
-		fresh_start_exec(options, argv);
+		/* An exec session is short, and its start is what people wait for: it keeps its heap. */
+		if (!options->is_exec)
+			fresh_start_exec(options, argv);
 	}
 	if (environment_take_pipes(&environment, options->exec_attach) < 0)
 		return 1;

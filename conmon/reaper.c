@@ -67,11 +67,18 @@ typedef struct {
 
 static void advance(Reaper *r);
 
+/* Phases that people see in the state file, which the keeper writes. */
+static bool changes_state(ReaperPhase phase)
+{
+	return phase == PHASE_RUNNING || phase == PHASE_OOM || phase == PHASE_FAILURE_TEXT;
+}
+
 static bool go_to(Reaper *r, ReaperPhase phase)
 {
 	atomic_store(&r->state->wait_until_ms, 0);
 	atomic_store_explicit(&r->state->phase, phase, memory_order_release);
-	conmon_kick(r->conmon, FD_KICK_KEEPER); /* for the state file */
+	if (r->conmon->state && changes_state(phase))
+		conmon_kick(r->conmon, FD_KICK_KEEPER);
 	return true;
 }
 
@@ -283,7 +290,8 @@ static bool network(Reaper *r)
 	case NETWORK_FAILED:
 		kill_orphaned_payload(atomic_load(&r->state->payload_pid));
 		(void)network_bring_down(r->network);
-		return fail(r, "network helper: %s", r->state->network.text[0] ? r->state->network.text : "ended without a word");
+		return fail(r, "network helper: %s",
+			r->state->network.text[0] ? r->state->network.text : "ended without a word");
 	case NETWORK_WAITING:
 		break;
 	}
