@@ -23,13 +23,14 @@ bool frame_filter_is_own6(const struct in6_addr *ip)
 
 bool frame_filter_is_forged(const uint8_t *frame, size_t size)
 {
-	const uint8_t *ip = frame + sizeof(struct ether_header);
+	const uint8_t *ip;
 	struct in6_addr dst6;
 	struct in_addr dst;
 	uint16_t type;
 
 	if (size < sizeof(struct ether_header) + sizeof(struct iphdr))
 		return false;
+	ip = frame + sizeof(struct ether_header);
 	type = (uint16_t)(frame[12] << 8 | frame[13]);
 	if (type == ETHERTYPE_IP) {
 		memcpy(&dst, ip + offsetof(struct iphdr, daddr), sizeof(dst));
