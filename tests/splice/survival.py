@@ -223,6 +223,42 @@ def _(t):
 				pass
 
 
+@test('N-243', 'a worker that keeps crashing is started with less, and in the end without the fast path: TCP goes on through the stack',
+	modes=['user'], deadline=60)
+def _(t):
+	g, h, path = t.api_pair('--mtu=65520')
+	listener = t.listen(HOST, '127.0.0.1')
+	port = free_port()
+	forward(path, port, 8080)
+	service = t.listen(g, '0.0.0.0', 8080)
+	c, s, _ = t.through(g, listener)
+	for words in ('without the connections', 'without the fast path'):
+		while words not in h.err():
+			pid = worker(h)
+			os.kill(pid, signal.SIGSEGV)
+			tap.until(lambda: not netlab.alive(pid), 'it is dead')
+			tap.until(lambda: worker(h) != pid, 'there is another one', 10)
+		tap.until(lambda: not netlab.descendants(h.pid)[1:] or worker(h), 'it runs')
+	try:
+		tap.same(s.recv(1), b'', 'the connection of before')
+	except ConnectionResetError:
+		pass
+	def answers():
+		try:
+			return t.through(g, listener)
+		except OSError:
+			return None
+	c, s, _ = tap.until(answers, 'the guest can connect', 15, 0.1)
+	c.sendall(bytes(300000))
+	c.shutdown(socket.SHUT_WR)
+	tap.same(len(helperlab.read_all(s)), 300000, 'bytes')
+	c = t.connect(HOST, '127.0.0.1', port)
+	s, peer = t.accept(service)
+	tap.same(peer[0], '10.0.2.2', 'peer')
+	s.sendall(b'answer')
+	tap.same(c.recv(6), b'answer', 'bytes')
+
+
 if __name__ == '__main__':
 	if helperlab.REFERENCE:
 		print('1..0 # SKIP %s has no worker' % helperlab.PROGRAM)
