@@ -6,6 +6,7 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import conmonlab	# noqa: E402
+import processes	# noqa: E402
 import tap		# noqa: E402
 from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
@@ -152,6 +153,88 @@ def _(t):
 def _(t):
 	r, b = t.fake('echo x; exit 4')
 	tap.same(r.end(), 4)
+	tap.true(not os.path.exists(t.persist + '/oom'), 'no oom file')
+
+
+class Unified:
+	"""cgroup v2 as /sys/fs/cgroup, and a payload in a group there whose memory.events the test writes."""
+
+	def __init__(self, t, events='low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\n'):
+		self.t = t
+		other = t.path('cgroup2')
+		os.mkdir(other)
+		try:
+			processes.mount('none', other, 'cgroup2')
+			t.mounts.append(other)
+			processes.mount('none', '/sys/fs/cgroup', 'cgroup2')
+		except OSError as e:
+			raise tap.Skip('cgroup v2 cannot be mounted: %s' % e)
+		t.mounts.append('/sys/fs/cgroup')
+		self.name = 'contract-' + t.ident()[:16]
+		self.group = os.path.join(other, self.name)
+		os.mkdir(self.group)
+		t.groups.append('/sys/fs/cgroup/unified/' + self.name)
+		self.directory = '/sys/fs/cgroup/' + self.name
+		processes.mount('tmpfs', self.directory, 'tmpfs')
+		t.mounts.insert(-1, self.directory)
+		self.events = self.directory + '/memory.events'
+		if events is not None:
+			self.write(events)
+		os.mkfifo(t.path('gate'))
+		self.gate = t.own_fd(os.open(t.path('gate'), os.O_RDWR))
+		self.b = t.plain()
+		rt = t.runtime("p = payload('read x < %%s/gate; exit 3' %% DIR)\nopen(%r, 'w').write(str(p))\nwrite_pid(p)"
+			% (self.group + '/cgroup.procs'))
+		self.r = t.create(self.b, runtime=rt, cwd=self.b.path)
+
+	def write(self, text):
+		"""In place, as the kernel changes it: the watch is on the file."""
+		with open(self.events, 'r+' if os.path.exists(self.events) else 'w') as f:
+			f.write(text)
+			f.truncate()
+
+	def has_oom(self):
+		return os.path.exists(self.t.persist + '/oom') and os.path.exists(self.b.path + '/oom')
+
+	def end(self):
+		os.write(self.gate, b'go\n')
+		tap.same(self.r.end(), 3)
+
+
+@test('C-184', 'cgroup v2: oom_kill in memory.events makes the files while the container runs',
+	ours='2.1.6 does not find the group on a host that has cgroup v1, too')
+def _(t):
+	u = Unified(t)
+	u.write('low 0\nhigh 0\nmax 9\noom 1\noom_kill 1\n')
+	tap.until(u.has_oom, 'oom files')
+	u.end()
+
+
+@test('C-184 W-26', 'cgroup v2: changes of other counters do not end the watch', ours='W-26: it is dropped')
+def _(t):
+	u = Unified(t)
+	for n in range(1, 4):
+		u.write('low 0\nhigh %d\nmax 0\noom 0\noom_kill 0\n' % n)
+	used = u.r.cpu_while(0.2)		# time to look at those
+	tap.true(used < 150, '%d ms of CPU' % used)
+	tap.true(not os.path.exists(t.persist + '/oom'), 'no oom yet')
+	u.write('low 0\nhigh 4\nmax 0\noom 1\noom_kill 0\n')
+	tap.until(u.has_oom, 'oom files')
+	u.end()
+
+
+@test('C-184 C-183', 'cgroup v2: no oom, no file; malformed numbers are skipped; a group without memory is no error')
+def _(t):
+	u = Unified(t)
+	u.write('low 0\nhigh 1\noom x\noom_kill\noom_kill -\n')
+	u.end()
+	tap.true(not os.path.exists(t.persist + '/oom') and not os.path.exists(u.b.path + '/oom'), 'no oom file')
+
+
+@test('C-184', 'cgroup v2: no memory.events at all is no error')
+def _(t):
+	u = Unified(t, events=None)
+	u.end()
 	tap.true(not os.path.exists(t.persist + '/oom'), 'no oom file')
 
 

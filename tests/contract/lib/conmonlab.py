@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Drive conmon as Podman and CRI-O do: one Lab per test, with bundles, runs of the program, clients and files."""
-import ctypes
+import glob
 import json
 import os
 import re
@@ -60,7 +60,17 @@ def work_dir():
 	return _work
 
 
+def _is_removed(group):
+	try:
+		os.rmdir(group)
+		return True
+	except OSError:
+		return not os.path.exists(group)
+
+
 def clean_up():
+	for group in glob.glob('/sys/fs/cgroup/*/contract'):		# runc's; others may be using it
+		_is_removed(group)
 	if _work is not None:
 		os.chdir('/')
 		processes.umount(_work)
@@ -267,7 +277,7 @@ class Lab:
 			os.mkdir(d)
 		self.runc_root = self.path('runc')
 		self.log = self.path('ctr.log')
-		self.runs, self.bundles, self.clients, self.owned, self.mounts = [], [], [], [], []
+		self.runs, self.bundles, self.clients, self.owned, self.mounts, self.groups = [], [], [], [], [], []
 		self.serial = 0
 		processes.forget()
 		self.n_fds = len(os.listdir('/proc/self/fd'))
@@ -517,6 +527,9 @@ class Lab:
 			  if name not in self.leftovers_allowed]
 		for path in self.mounts:
 			processes.umount(path)
+		for path in self.groups:
+			if os.path.isdir(path):
+				tap.until(lambda: _is_removed(path), 'the cgroup %s is empty' % path)
 		if wrong and outcome == 'pass':
 			raise tap.Failure('; '.join(wrong))
 
