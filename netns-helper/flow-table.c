@@ -9,6 +9,8 @@
 #include <netinet/tcp.h>
 #include <netinet/udp.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "netns-helper/checksum.h"
 
@@ -206,7 +208,8 @@ static Flow *flow_add(FlowTable *table, const Seen *seen, bool from_guest, uint6
 	if (seen->proto == IPPROTO_TCP && !(seen->tcp_flags & TH_SYN))
 		flags |= FLOW_ESTABLISHED; /* met half-way */
 	__atomic_store_n(&flow->flags, flags, __ATOMIC_RELEASE);
-	table->used++;
+	if (++table->used > table->peak)
+		table->peak = table->used;
 	return flow;
 }
 
@@ -298,6 +301,19 @@ size_t flow_table_expire(FlowTable *table, uint64_t now_ms)
 	return used;
 }
 
+void flow_table_give_back(FlowTable *table)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	uintptr_t first = ((uintptr_t)table->entries + page - 1) / page * page;
+	uintptr_t end = ((uintptr_t)table->entries + sizeof(table->entries)) / page * page;
+
+	if (table->used)
+		return;
+	/* Every entry is free, which is what pages that nobody has touched say too. */
+	if (end > first && madvise((void *)first, end - first, MADV_REMOVE) == 0) /* EINVAL: not shared memory (a test) */
+		memset(table->touched, 0, sizeof(table->touched));
+}
+
 Flow *flow_table_next(FlowTable *table, size_t *iter)
 {
 	while (*iter < (size_t)FLOW_SETS * FLOW_WAYS) {
@@ -344,30 +360,49 @@ static size_t put_ip_header(const Flow *flow, uint8_t *packet)
 	return sizeof(ip6);
 }
 
-size_t flow_frame_ack(const Flow *flow, const uint8_t *our_mac, uint32_t seq, uint8_t *buf)
+/* A segment without data from the remote side of @p flow. */
+static size_t make_segment(const Flow *flow, const uint8_t *dst_mac, const uint8_t *src_mac, struct tcphdr *tcp, uint8_t *buf)
 {
 	size_t addr_size = flow->family == AF_INET ? 4 : 16, size;
 	uint16_t type = htons(flow->family == AF_INET ? ETHERTYPE_IP : ETHERTYPE_IPV6);
-	struct tcphdr tcp = {
-		.th_sport = htons(flow->remote_port),
-		.th_dport = htons(flow->guest_port),
-		.th_seq = htonl(seq),
-		.th_ack = htonl(flow->ack),
-		.th_off = 5,
-		.th_flags = TH_ACK,
-		.th_win = htons(65535),
-	};
-	uint32_t sum = IPPROTO_TCP + sizeof(tcp);
+	uint32_t sum = IPPROTO_TCP + sizeof(*tcp);
 
+	tcp->th_sport = htons(flow->remote_port);
+	tcp->th_dport = htons(flow->guest_port);
+	tcp->th_off = 5;
 	sum = checksum_add(&flow->remote_addr, addr_size, sum);
 	sum = checksum_add(&flow->guest_addr, addr_size, sum);
-	tcp.th_sum = checksum_fold(checksum_add(&tcp, sizeof(tcp), sum));
+	tcp->th_sum = checksum_fold(checksum_add(tcp, sizeof(*tcp), sum));
 
-	memcpy(buf, flow->guest_mac, ETH_ALEN);
-	memcpy(buf + ETH_ALEN, our_mac, ETH_ALEN);
+	memcpy(buf, dst_mac, ETH_ALEN);
+	memcpy(buf + ETH_ALEN, src_mac, ETH_ALEN);
 	memcpy(buf + 2 * ETH_ALEN, &type, sizeof(type));
 	size = ETH_HLEN;
 	size += put_ip_header(flow, buf + size);
-	memcpy(buf + size, &tcp, sizeof(tcp));
-	return size + sizeof(tcp);
+	memcpy(buf + size, tcp, sizeof(*tcp));
+	return size + sizeof(*tcp);
+}
+
+size_t flow_frame_ack(const Flow *flow, const uint8_t *our_mac, uint32_t seq, uint8_t *buf)
+{
+	struct tcphdr tcp = {
+		.th_seq = htonl(seq),
+		.th_ack = htonl(flow->ack),
+		.th_flags = TH_ACK,
+		.th_win = htons(65535),
+	};
+
+	return make_segment(flow, flow->guest_mac, our_mac, &tcp, buf);
+}
+
+size_t flow_frame_reset(const Flow *flow, const uint8_t *our_mac, uint8_t *buf)
+{
+	struct tcphdr tcp = { .th_seq = htonl(flow->ack), .th_flags = TH_RST };
+	Flow mirrored = *flow;
+
+	mirrored.guest_addr = flow->remote_addr;
+	mirrored.remote_addr = flow->guest_addr;
+	mirrored.guest_port = flow->remote_port;
+	mirrored.remote_port = flow->guest_port;
+	return make_segment(&mirrored, our_mac, flow->guest_mac, &tcp, buf);
 }

@@ -43,7 +43,7 @@ typedef struct {
 	uint64_t touched[FLOW_SETS / 64]; /* sets that were ever used: a walk leaves the pages of others alone */
 	uint64_t overflowed; /* flows that found no room */
 	uint32_t used;	     /* about how many are in use: may be off by one after a kill */
-	uint32_t pad;
+	uint32_t peak;	     /* highest number since memory was last given back; its reader sets it */
 } FlowTable;
 
 /**
@@ -63,6 +63,9 @@ Flow *flow_table_find(FlowTable *table, const uint8_t *frame, size_t size, bool 
 /** Drop what is over: closed, reset or idle. @return number of entries still in use */
 size_t flow_table_expire(FlowTable *table, uint64_t now_ms);
 
+/** Return the memory of the entries to the system, if none is in use. */
+void flow_table_give_back(FlowTable *table);
+
 /** Walk: `for (size_t i = 0; (flow = flow_table_next(table, &i));)`. */
 Flow *flow_table_next(FlowTable *table, size_t *iter);
 
@@ -78,3 +81,6 @@ Flow *flow_table_next(FlowTable *table, size_t *iter);
  * @return size of the frame
  */
 size_t flow_frame_ack(const Flow *flow, const uint8_t *our_mac, uint32_t seq, uint8_t *buf);
+
+/** Likewise: the reset by which the guest would end @p flow, had it not vanished. */
+size_t flow_frame_reset(const Flow *flow, const uint8_t *our_mac, uint8_t *buf);

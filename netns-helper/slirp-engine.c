@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +28,10 @@
 #define BARREN_PAUSE_MS 5
 #define FD_RESERVE 64		   /* below the limit: listening sockets are not polled any more (N-262) */
 #define JANITOR_MS 5000
-#define JANITOR_PROBE_IDLE_MS 60000 /* half-closed connections are probed after this, and then this often (N-261) */
+#define MEMORY_PEAK_MIN 32		   /* flows; fewer leave nothing worth the trouble */
+#define JANITOR_HALF_CLOSED_MS 60000 /* a half-closed connection is probed after this, and then this often */
+#define JANITOR_IDLE_MS 300000	   /* any other, the first time */
+#define JANITOR_PROBES 5	   /* unanswered; then the guest is gone */
 
 enum {
 	POLL_LOOP,
@@ -286,33 +290,67 @@ int slirp_engine_turn(SlirpEngine *engine)
 /* --- connections that nobody ends --- */
 
 /*
- * The guest has closed, the remote has not: the stack would wait for ever, although the guest's kernel has long forgotten
- * its side. Asked by a bare ACK just below the window, a guest that still knows the connection repeats its ACK, which
- * changes nothing; one that does not answers with a reset, which ends it (N-261).
+ * The stack has no keep-alive. A guest that has closed its half, or that vanished without a word, would leave it and its socket waiting for
+ * a remote that may never speak (N-261). Asked by a bare ACK just below the window, a guest that still knows the connection
+ * repeats its ACK, which changes nothing; one that does not answers with a reset, which ends it; and where nobody answers at all
+ * we say it in the guest's place.
  */
-static void probe_half_closed(SlirpEngine *engine)
+static void probe(SlirpEngine *engine, Flow *flow)
 {
+	const uint8_t *our_mac = engine->helper->plan->gateway_mac.ether_addr_octet;
 	uint8_t buf[FLOW_FRAME_MAX];
+
+	if (flow->probes >= JANITOR_PROBES) {
+		slirp_engine_input(engine, buf, flow_frame_reset(flow, our_mac, buf));
+		return;
+	}
+	flow->last_ms = engine->now_ms;
+	flow->probes++;
+	(void)engine->io.write(engine->io.data, buf, flow_frame_ack(flow, our_mac, flow->seq - 1, buf));
+}
+
+static bool wants_probe(const Flow *flow, uint64_t now_ms)
+{
+	unsigned closed = flow->flags & (FLOW_GUEST_FIN | FLOW_REMOTE_FIN);
+	uint64_t patience_ms = closed || flow->probes ? JANITOR_HALF_CLOSED_MS : JANITOR_IDLE_MS;
+
+	return flow->proto == IPPROTO_TCP && (flow->flags & FLOW_ESTABLISHED) && closed != (FLOW_GUEST_FIN | FLOW_REMOTE_FIN) &&
+	       now_ms - flow->last_ms >= patience_ms;
+}
+
+static void probe_idle(SlirpEngine *engine)
+{
 	Flow *flow;
 
-	for (size_t i = 0; (flow = flow_table_next(&engine->shared->flows, &i));) {
-		if (flow->proto != IPPROTO_TCP || (flow->flags & (FLOW_GUEST_FIN | FLOW_REMOTE_FIN)) != FLOW_GUEST_FIN ||
-			engine->now_ms - flow->last_ms < JANITOR_PROBE_IDLE_MS)
-			continue;
-		flow->last_ms = engine->now_ms;
-		flow->probes++;
-		(void)engine->io.write(engine->io.data, buf,
-			flow_frame_ack(flow, engine->helper->plan->gateway_mac.ether_addr_octet, flow->seq - 1, buf));
-	}
+	for (size_t i = 0; (flow = flow_table_next(&engine->shared->flows, &i));)
+		if (wants_probe(flow, engine->now_ms))
+			probe(engine, flow);
+	if (engine->io.flush)
+		engine->io.flush(engine->io.data);
+}
+
+/* After a busy hour: the table's pages. What the stack allocates goes back by itself (slirp_stack_new()). */
+static void give_memory_back(SlirpEngine *engine, size_t flows)
+{
+	FlowTable *table = &engine->shared->flows;
+
+	if (flows > 0 || table->peak < MEMORY_PEAK_MIN)
+		return;
+	table->peak = 0;
+	flow_table_give_back(table);
+	(void)malloc_trim(0);
 }
 
 static void on_janitor(void *data)
 {
 	SlirpEngine *engine = data;
+	size_t flows;
 
 	engine->now_ms = event_now_ms();
-	if (flow_table_expire(&engine->shared->flows, engine->now_ms) > 0)
-		probe_half_closed(engine);
+	flows = flow_table_expire(&engine->shared->flows, engine->now_ms);
+	if (flows > 0)
+		probe_idle(engine);
+	give_memory_back(engine, flows);
 	event_timer_set(engine->janitor, JANITOR_MS);
 }
 

@@ -175,6 +175,22 @@ static void test_question_to_the_guest(Fixture *f, gconstpointer data)
 	g_assert_cmpuint(checksum_fold(checksum_add(buf + 26, 8 + 20, IPPROTO_TCP + 20)), ==, 0);
 }
 
+static void test_reset_in_the_guests_place(Fixture *f, gconstpointer data)
+{
+	uint8_t buf[FLOW_FRAME_MAX];
+	size_t size;
+
+	see(f, true, IPPROTO_TCP, 80, TH_SYN, 0, 1);
+	see(f, false, IPPROTO_TCP, 80, TH_SYN | TH_ACK, 0, 1);
+	size = flow_frame_reset(only(f), our_mac, buf);
+	g_assert_cmpmem(buf + ETH_ALEN, ETH_ALEN, guest_mac, ETH_ALEN);
+	g_assert_cmpuint(checksum_get16(buf + 34), ==, 40000);
+	g_assert_cmpuint(checksum_get16(buf + 40), ==, 2000);
+	g_assert_cmpuint(checksum_fold(checksum_add(buf + 26, 8 + 20, IPPROTO_TCP + 20)), ==, 0);
+	flow_table_see(f->table, buf, size, true, 2);
+	g_assert_cmpuint(count(f), ==, 0);
+}
+
 static void test_checksum_mending(void)
 {
 	uint8_t data[] = { 0x45, 0x00, 0x12, 0x34, 0x00, 0x00, 0x7f, 0x00, 0x00, 0x01 };
@@ -199,6 +215,7 @@ int main(int argc, char **argv)
 	ADD("cut-and-forged-frames-are-passed-over", test_cut_frames_are_passed_over);
 	ADD("a-full-set-keeps-what-lives", test_full_set_keeps_what_lives);
 	ADD("the-question-to-the-guest-is-a-valid-segment", test_question_to_the_guest);
+	ADD("a-reset-in-the-guests-place-ends-its-entry", test_reset_in_the_guests_place);
 	g_test_add_func("/checksum/mended-by-difference", test_checksum_mending);
 	return g_test_run();
 }
