@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -30,6 +31,8 @@
 
 /* What engines are told: the contract that all options of section 2 are there (C-3 to C-6). */
 #define CONTRACT_VERSION "2.2.1"
+
+#define DESCRIPTORS_NEEDED 48 /* besides what is open at start: objects, workers, a dozen clients */
 
 /* --- the two workers --- */
 
@@ -146,6 +149,25 @@ static int check_attach_pipe(const Conmon *conmon, char error[OBJECTS_ERROR_MAX]
 	return -EINVAL;
 }
 
+/* Better told now than met by a worker that could then only be started again and again. */
+static int check_descriptor_limit(int null_fd, char error[OBJECTS_ERROR_MAX])
+{
+	int spare[DESCRIPTORS_NEEDED], n = 0;
+	struct rlimit limit = {0};
+
+	while (n < DESCRIPTORS_NEEDED && (spare[n] = fcntl(null_fd, F_DUPFD_CLOEXEC, 0)) >= 0)
+		n++;
+	for (int i = 0; i < n; i++)
+		(void)fd_close(spare[i]);
+	if (n == DESCRIPTORS_NEEDED)
+		return 0;
+	(void)getrlimit(RLIMIT_NOFILE, &limit);
+	snprintf(error, OBJECTS_ERROR_MAX,
+		"the limit of open files is %llu, which leaves only %d: conmon needs at least %d (ulimit -n)",
+		(unsigned long long)limit.rlim_cur, n, DESCRIPTORS_NEEDED);
+	return -EMFILE;
+}
+
 static int set_up_container(Conmon *conmon, int null_fd, char error[OBJECTS_ERROR_MAX])
 {
 	int r;
@@ -155,7 +177,9 @@ static int set_up_container(Conmon *conmon, int null_fd, char error[OBJECTS_ERRO
 		return r;
 	}
 	release_invoker(conmon, null_fd);
-	r = objects_create(conmon, error);
+	r = check_descriptor_limit(null_fd, error);
+	if (r >= 0)
+		r = objects_create(conmon, error);
 	if (r < 0) {
 		diag_error("%s", error);
 		return r;
@@ -186,6 +210,8 @@ static int keep(const ConmonOptions *options, const ConmonEnvironment *environme
 		return 1;
 	}
 	r = supervise_keeper_run(conmon.sv);
+	if (r < 0)
+		sync_pipe_fail_early(options, environment->sync_fd, strerror(-r));
 	/* Nothing to do after a reaper's orderly end; a signal before the runtime was started ends us without one. */
 	objects_remove_symlink(&conmon);
 	if (reaper_phase(conmon.reaper) < PHASE_RUNNING)
