@@ -55,6 +55,7 @@ CONMON_CONTRACT_TESTS = \
 	tests/contract/conmon/w-weaknesses.py \
 	tests/contract/conmon/stress.py \
 	tests/contract/conmon/x-confinement.py \
+	tests/contract/conmon/x-limits.py \
 	tests/contract/conmon/x-network-helper.py \
 	tests/contract/conmon/x-state-file.py
 TESTS += $(CONMON_CONTRACT_TESTS)
