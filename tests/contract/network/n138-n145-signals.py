@@ -248,8 +248,9 @@ def _(t):
 		tap.until(lambda: connect_error(HOST, '127.0.0.1', port, 3) == '', 'the forward serves', 10, 0.1)
 		t.accept(s)
 		t.through(g, t.listen())
-		h.kill()
 	finally:
+		for h in t.helpers:
+			h.kill()
 		tap.until(lambda: not open(group + '/cgroup.procs').read(), 'the cgroup is empty', 5)
 		os.rmdir(group)
 
