@@ -111,7 +111,7 @@ def _(t):
 @test('N-171', 'a range of ports is one request, one id, all or nothing', ours=MORE)
 def _(t):
 	g, h, path = t.api_pair()
-	first = 40000
+	first = 20000		# below the ports that connections take
 	n = add(path, proto='tcp', host_port=first, host_port_end=first + 9, guest_port=8000)['id']
 	for k in (0, 5, 9):
 		reaches(t, t.listen(g, '0.0.0.0', 8000 + k), HOST, '127.0.0.1', first + k)
@@ -179,7 +179,7 @@ def _(t):
 @test('N-9', '-p publishes at the start, in every form', ours=MORE)
 def _(t):
 	port = free_port()
-	first = 41000
+	first = 21000
 	g = t.guest()
 	g.sysctl('net.ipv6.conf.default.accept_dad', 0)
 	path = t.path('api.sock')
