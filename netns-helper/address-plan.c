@@ -61,7 +61,9 @@ static int parse_cidr(const char *text, AddressPlan *plan)
 	mask = ~0U << (32 - plan->prefix);
 	if (network & ~mask) {
 		fprintf(stderr,
-			"\"%s\": CIDR needs to be a network address like 10.0.2.0/24, not like 10.0.2.100/24\n", text);
+			"\"%s\": CIDR needs to be a network address like 10.0.2.0/24, not like "
+			"10.0.2.100/24\n",
+			text);
 		return -EINVAL;
 	}
 	plan->network.s_addr = htonl(network);
@@ -84,7 +86,9 @@ static int parse_mac(const char *text, struct ether_addr *ret_mac)
 		unsigned long byte = isxdigit((unsigned char)*p) ? strtoul(p, &end, 16) : 256;
 
 		if (byte > 255 || end - p > 2 || *end != (i < ETH_ALEN - 1 ? ':' : '\0')) {
-			fprintf(stderr, "--macaddress: \"%s\" is not six hexadecimal bytes with ':' between them\n", text);
+			fprintf(stderr,
+				"--macaddress: \"%s\" is not six hexadecimal bytes with ':' between them\n",
+				text);
 			return -EINVAL;
 		}
 		ret_mac->ether_addr_octet[i] = (uint8_t)byte;
@@ -111,9 +115,11 @@ static bool address_is(const struct sockaddr *have, int family, const void *want
 static void copy_address(const struct sockaddr *from, int family, void *to)
 {
 	if (family == AF_INET)
-		memcpy(to, &((const struct sockaddr_in *)(const void *)from)->sin_addr, sizeof(struct in_addr));
+		memcpy(to, &((const struct sockaddr_in *)(const void *)from)->sin_addr,
+			sizeof(struct in_addr));
 	else
-		memcpy(to, &((const struct sockaddr_in6 *)(const void *)from)->sin6_addr, sizeof(struct in6_addr));
+		memcpy(to, &((const struct sockaddr_in6 *)(const void *)from)->sin6_addr,
+			sizeof(struct in6_addr));
 }
 
 /*
@@ -130,18 +136,20 @@ static int resolve_outbound(const char *option, const char *text, int family, vo
 	for (struct ifaddrs *i = list; i && !found; i = i->ifa_next) {
 		if (literal) {
 			found = address_is(i->ifa_addr, family, ret_addr);
-		} else if (i->ifa_addr && i->ifa_addr->sa_family == family && strcmp(i->ifa_name, text) == 0) {
+		} else if (i->ifa_addr && i->ifa_addr->sa_family == family &&
+			   strcmp(i->ifa_name, text) == 0) {
 			copy_address(i->ifa_addr, family, ret_addr);
 			found = family == AF_INET || !IN6_IS_ADDR_LINKLOCAL((struct in6_addr *)ret_addr);
 		}
 	}
 	freeifaddrs(list);
 	if (literal && !found) /* N-121: accepted, but said */
-		fprintf(stderr, "%s: no interface of this host has the address %s; outbound traffic will fail\n", option,
-			text);
+		fprintf(stderr,
+			"%s: no interface of this host has the address %s; outbound traffic will fail\n",
+			option, text);
 	if (!literal && !found) {
-		fprintf(stderr, "%s: \"%s\" is neither an IPv%d address nor an interface that has one\n", option, text,
-			family == AF_INET ? 4 : 6);
+		fprintf(stderr, "%s: \"%s\" is neither an IPv%d address nor an interface that has one\n",
+			option, text, family == AF_INET ? 4 : 6);
 		return -EINVAL;
 	}
 	return 0;
@@ -157,7 +165,7 @@ static void fill_ipv6(AddressPlan *plan)
 
 int address_plan_make(const Options *options, AddressPlan *ret_plan)
 {
-	AddressPlan plan = { 0 };
+	AddressPlan plan = {0};
 
 	if (parse_cidr(options->cidr, &plan) < 0)
 		return -EINVAL;
@@ -169,7 +177,8 @@ int address_plan_make(const Options *options, AddressPlan *ret_plan)
 	plan.outbound.sin_family = AF_INET;
 	plan.outbound6.sin6_family = AF_INET6;
 	if (options->outbound_addr) {
-		if (resolve_outbound("--outbound-addr", options->outbound_addr, AF_INET, &plan.outbound.sin_addr) < 0)
+		if (resolve_outbound(
+			    "--outbound-addr", options->outbound_addr, AF_INET, &plan.outbound.sin_addr) < 0)
 			return -EINVAL;
 		plan.has_outbound = true;
 	}
@@ -192,7 +201,7 @@ struct in6_addr address_plan_guest6(const AddressPlan *plan, const struct ether_
 {
 	struct in6_addr addr = plan->prefix6;
 	const uint8_t *m = mac->ether_addr_octet;
-	const uint8_t id[8] = { (uint8_t)(m[0] ^ 2), m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5] };
+	const uint8_t id[8] = {(uint8_t)(m[0] ^ 2), m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]};
 
 	memcpy(&addr.s6_addr[8], id, sizeof(id));
 	return addr;

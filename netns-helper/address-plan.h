@@ -11,23 +11,23 @@
 
 typedef struct {
 	struct in_addr network, netmask;
-	unsigned prefix;	 /* 1 to 25 */
-	struct in_addr gateway;	 /* network + 2 */
-	struct in_addr dns;	 /* network + 3 */
-	struct in_addr dhcp;	 /* network + 15, first of 16 leases */
-	struct in_addr guest;	 /* network + 100 */
+	unsigned prefix; /* 1 to 25 */
+	struct in_addr gateway; /* network + 2 */
+	struct in_addr dns; /* network + 3 */
+	struct in_addr dhcp; /* network + 15, first of 16 leases */
+	struct in_addr guest; /* network + 100 */
 	struct in_addr broadcast;
 
 	struct in6_addr prefix6; /* fd00::/64 */
 	struct in6_addr gateway6, dns6, router6; /* fd00::2, fd00::3, fe80::2 */
 
-	bool has_mac;		 /* --macaddress */
+	bool has_mac; /* --macaddress */
 	struct ether_addr mac;
-	struct ether_addr gateway_mac;	/* 52:55 + the IPv4 bytes of the gateway (N-81) */
+	struct ether_addr gateway_mac; /* 52:55 + the IPv4 bytes of the gateway (N-81) */
 
 	bool has_outbound, has_outbound6;
-	struct sockaddr_in outbound;	 /* port 0 */
-	struct sockaddr_in6 outbound6;	 /* port 0 */
+	struct sockaddr_in outbound; /* port 0 */
+	struct sockaddr_in6 outbound6; /* port 0 */
 } AddressPlan;
 
 /**

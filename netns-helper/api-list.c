@@ -28,8 +28,9 @@ static json_t *forward_entry(const Forward *forward)
 {
 	return json_pack("{s:I,s:s,s:o,s:i,s:o,s:i}", "id", (json_int_t)forward->id, "proto",
 		proto_name(forward->is_udp, forward->family), "host_addr",
-		address_new(forward->family, &forward->host_addr), "host_port", forward->host_port, "guest_addr",
-		address_new(forward->family, &forward->guest_addr), "guest_port", forward->guest_port);
+		address_new(forward->family, &forward->host_addr), "host_port", forward->host_port,
+		"guest_addr", address_new(forward->family, &forward->guest_addr), "guest_port",
+		forward->guest_port);
 }
 
 static int by_serial(const void *a, const void *b)
@@ -81,11 +82,13 @@ typedef struct {
 
 static json_t *flow_entry(const FlowView *view)
 {
-	return json_pack("{s:s,s:s,s:s,s:o,s:i,s:o,s:i,s:s,s:I,s:I,s:I}", "proto", proto_name(view->is_udp, view->family), "path",
-		view->path, "direction", view->inbound ? "in" : "out", "guest_addr",
-		address_new(view->family, view->guest_addr), "guest_port", view->guest_port, "remote_addr",
-		address_new(view->family, view->remote_addr), "remote_port", view->remote_port, "state", view->state, "bytes_in",
-		(json_int_t)view->bytes_in, "bytes_out", (json_int_t)view->bytes_out, "age_ms", (json_int_t)view->age_ms);
+	return json_pack("{s:s,s:s,s:s,s:o,s:i,s:o,s:i,s:s,s:I,s:I,s:I}", "proto",
+		proto_name(view->is_udp, view->family), "path", view->path, "direction",
+		view->inbound ? "in" : "out", "guest_addr", address_new(view->family, view->guest_addr),
+		"guest_port", view->guest_port, "remote_addr", address_new(view->family, view->remote_addr),
+		"remote_port", view->remote_port, "state", view->state, "bytes_in",
+		(json_int_t)view->bytes_in, "bytes_out", (json_int_t)view->bytes_out, "age_ms",
+		(json_int_t)view->age_ms);
 }
 
 static const char *stack_state(const Flow *flow)
@@ -106,26 +109,26 @@ static void add_stack_flows(json_t *flows, FlowTable *table, uint64_t now_ms)
 	if (flow_table_expire(table, now_ms) == 0)
 		return;
 	for (size_t i = 0; (flow = flow_table_next(table, &i));)
-		json_array_append_new(flows,
-			flow_entry(&(FlowView){
-				.path = "slirp",
-				.state = stack_state(flow),
-				.is_udp = flow->proto == IPPROTO_UDP,
-				.inbound = flow->flags & FLOW_INBOUND,
-				.family = flow->family,
-				.guest_addr = &flow->guest_addr,
-				.remote_addr = &flow->remote_addr,
-				.guest_port = flow->guest_port,
-				.remote_port = flow->remote_port,
-				.bytes_in = flow->bytes_in,
-				.bytes_out = flow->bytes_out,
-				.age_ms = now_ms - flow->started_ms,
-			}));
+		json_array_append_new(flows, flow_entry(&(FlowView){
+						     .path = "slirp",
+						     .state = stack_state(flow),
+						     .is_udp = flow->proto == IPPROTO_UDP,
+						     .inbound = flow->flags & FLOW_INBOUND,
+						     .family = flow->family,
+						     .guest_addr = &flow->guest_addr,
+						     .remote_addr = &flow->remote_addr,
+						     .guest_port = flow->guest_port,
+						     .remote_port = flow->remote_port,
+						     .bytes_in = flow->bytes_in,
+						     .bytes_out = flow->bytes_out,
+						     .age_ms = now_ms - flow->started_ms,
+					     }));
 }
 
 static const char *spliced_state(const SpliceFlow *flow, uint32_t phase)
 {
-	uint32_t guest = atomic_load(&flow->half[SPLICE_GUEST].flags), host = atomic_load(&flow->half[SPLICE_HOST].flags);
+	uint32_t guest = atomic_load(&flow->half[SPLICE_GUEST].flags),
+		 host = atomic_load(&flow->half[SPLICE_HOST].flags);
 
 	if (phase != SPLICE_OPEN)
 		return phase == SPLICE_ENDING ? "closed" : "connecting";
@@ -159,7 +162,9 @@ static void add_spliced_flows(json_t *flows, const SpliceTable *table, uint64_t 
 				.remote_port = flow->remote.port,
 				.bytes_in = flow->half[SPLICE_HOST].bytes,
 				.bytes_out = flow->half[SPLICE_GUEST].bytes,
-				.age_ms = now_ms - flow->since_ms, /* of the present phase, so at most that of the connecting less */
+				.age_ms =
+					now_ms -
+					flow->since_ms, /* of the present phase, so at most that of the connecting less */
 			}));
 	}
 }

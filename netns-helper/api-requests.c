@@ -58,8 +58,8 @@ static json_t *error_with_cause(const char *desc, int error, const char *hint)
 {
 	const char *name = strerrorname_np(-error);
 
-	return json_pack("{s:{s:s,s:s,s:i,s:s}}", "error", "desc", desc, "errno", name ? name : "?", "code", -error, "hint",
-		hint);
+	return json_pack("{s:{s:s,s:s,s:i,s:s}}", "error", "desc", desc, "errno", name ? name : "?", "code",
+		-error, "hint", hint);
 }
 
 static json_t *bad_argument(const char *request, const char *member)
@@ -76,7 +76,8 @@ static json_t *bad_argument(const char *request, const char *member)
 
 static bool is_given(const json_t *value)
 {
-	return value && !json_is_null(value) && !(json_is_string(value) && json_string_value(value)[0] == '\0');
+	return value && !json_is_null(value) &&
+	       !(json_is_string(value) && json_string_value(value)[0] == '\0');
 }
 
 /* A JSON number, its fraction cut off (N-170), within 1 to 65535 (N-172). */
@@ -115,7 +116,8 @@ static bool read_host(const Request *request, PortRequest *port, bool wants_v6)
 	const char *text = json_string_value(value);
 	bool wants_v4 = port->v4;
 
-	if (json_is_true(json_object_get(request->arguments, "dual_stack")) && !wants_v4 && !wants_v6 && !is_given(value)) {
+	if (json_is_true(json_object_get(request->arguments, "dual_stack")) && !wants_v4 && !wants_v6 &&
+		!is_given(value)) {
 		port->v4 = port->v6 = true;
 		return true;
 	}
@@ -123,7 +125,8 @@ static bool read_host(const Request *request, PortRequest *port, bool wants_v6)
 	port->v4 = !port->v6;
 	if (!is_given(value))
 		return true;
-	return text && inet_pton(port->v6 ? AF_INET6 : AF_INET, text, port->v6 ? (void *)&port->host6 : (void *)&port->host4) == 1;
+	return text && inet_pton(port->v6 ? AF_INET6 : AF_INET, text,
+			       port->v6 ? (void *)&port->host6 : (void *)&port->host4) == 1;
 }
 
 static bool read_guest(const Request *request, PortRequest *port)
@@ -138,7 +141,8 @@ static bool read_guest(const Request *request, PortRequest *port)
 		(!json_is_string(value) || inet_pton(AF_INET, json_string_value(value), &port->guest4) != 1))
 		return false;
 	if (port->v6 && is_given(value6) &&
-		(!json_is_string(value6) || inet_pton(AF_INET6, json_string_value(value6), &port->guest6) != 1))
+		(!json_is_string(value6) ||
+			inet_pton(AF_INET6, json_string_value(value6), &port->guest6) != 1))
 		return false;
 	if (port->guest4.s_addr == INADDR_ANY) /* libslirp would take its first DHCP lease */
 		port->guest4 = helper->plan->guest;
@@ -180,7 +184,7 @@ static json_t *add_result(const Request *request, uint32_t id, uint16_t host_por
 
 static json_t *handle_add(const Request *request)
 {
-	PortRequest port = { .count = 1, .client_fd = request->client_fd };
+	PortRequest port = {.count = 1, .client_fd = request->client_fd};
 	bool wants_v6;
 	uint32_t id;
 	uint16_t host_port;
@@ -236,10 +240,10 @@ static json_t *handle_list(const Request *request)
 /* --- dispatch --- */
 
 static const RequestOp ops[] = {
-	{ "add_hostfwd", handle_add },
-	{ "list_hostfwd", handle_list_hostfwd },
-	{ "remove_hostfwd", handle_remove },
-	{ "list", handle_list },
+	{"add_hostfwd", handle_add},
+	{"list_hostfwd", handle_list_hostfwd},
+	{"remove_hostfwd", handle_remove},
+	{"list", handle_list},
 };
 
 static json_t *dispatch(Request *request, json_t *root)
@@ -270,7 +274,7 @@ static char *print_and_free(json_t *answer)
 
 char *api_request_answer(Worker *worker, const char *text, size_t size, int client_fd)
 {
-	Request request = { .worker = worker, .client_fd = client_fd };
+	Request request = {.worker = worker, .client_fd = client_fd};
 	json_error_t error;
 	json_t *root = load(text, size, &error), *answer;
 

@@ -8,7 +8,7 @@
 
 typedef enum {
 	API_INCOMPLETE, /* more bytes may make it a JSON value */
-	API_HOPELESS,	/* they cannot (as far as one sees) */
+	API_HOPELESS, /* they cannot (as far as one sees) */
 	API_COMPLETE,
 } ApiState;
 

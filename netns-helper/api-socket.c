@@ -16,15 +16,16 @@
 #include "netns-helper/ports.h"
 
 #define ACCEPTS_PER_TURN 16
-#define ACCEPT_PAUSE_MS 100	 /* out of descriptors */
-#define DRAIN_MAX 65536		 /* bytes of a too long request that are read away, so that the answer is not cut by a reset */
+#define ACCEPT_PAUSE_MS 100 /* out of descriptors */
+#define DRAIN_MAX                                                                                            \
+	65536 /* bytes of a too long request that are read away, so that the answer is not cut by a reset */
 
 typedef struct Client {
 	ApiSocket *api;
 	int fd;
 	EventSource *source;
 	EventTimer *timer;
-	char *answer;	/* NULL while the request is awaited */
+	char *answer; /* NULL while the request is awaited */
 	size_t size, sent;
 	struct Client *next, **at;
 } Client;
@@ -45,13 +46,13 @@ struct ApiSocket {
 int api_socket_bind(const char *path, FdStore *store, ApiPath *ret_identity)
 {
 	struct stat st;
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	cleanup_close int fd = -1;
 	int r;
 
 	if (strlen(path) >= sizeof(addr.sun_path)) {
-		fprintf(stderr, "API socket %s: the path has %zu bytes, at most %zu are possible\n", path, strlen(path),
-			sizeof(addr.sun_path) - 1);
+		fprintf(stderr, "API socket %s: the path has %zu bytes, at most %zu are possible\n", path,
+			strlen(path), sizeof(addr.sun_path) - 1);
 		return -ENAMETOOLONG;
 	}
 	memcpy(addr.sun_path, path, strlen(path));
@@ -63,7 +64,7 @@ int api_socket_bind(const char *path, FdStore *store, ApiPath *ret_identity)
 		return r;
 	}
 	if (lstat(path, &st) == 0)
-		*ret_identity = (ApiPath){ .dev = st.st_dev, .ino = st.st_ino, .mtime = st.st_mtim };
+		*ret_identity = (ApiPath){.dev = st.st_dev, .ino = st.st_ino, .mtime = st.st_mtim};
 	r = fd_store_put(store, API_LISTENER, fd);
 	if (r == 0)
 		(void)fd_steal(&fd);
@@ -75,8 +76,9 @@ void api_socket_unlink(const char *path, const ApiPath *identity)
 	struct stat st;
 
 	/* Another helper may have taken the path over (N-147). */
-	if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode) || st.st_dev != identity->dev || st.st_ino != identity->ino ||
-		st.st_mtim.tv_sec != identity->mtime.tv_sec || st.st_mtim.tv_nsec != identity->mtime.tv_nsec)
+	if (lstat(path, &st) < 0 || !S_ISSOCK(st.st_mode) || st.st_dev != identity->dev ||
+		st.st_ino != identity->ino || st.st_mtim.tv_sec != identity->mtime.tv_sec ||
+		st.st_mtim.tv_nsec != identity->mtime.tv_nsec)
 		return;
 	(void)unlink(path); /* a sandboxed helper may not; the contract has it so */
 }
@@ -228,7 +230,8 @@ static void client_new(ApiSocket *api, int fd)
 	api->clients = client;
 	api->n_clients++;
 	client->timer = event_loop_add_timer(api->worker->loop, API_TIMEOUT_MS, on_client_timer, client);
-	if (event_loop_add_fd(api->worker->loop, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, on_client, client, &client->source) < 0)
+	if (event_loop_add_fd(api->worker->loop, fd, EPOLLIN | EPOLLRDHUP | EPOLLET, on_client, client,
+		    &client->source) < 0)
 		client_free(client);
 }
 
@@ -265,7 +268,8 @@ static void on_listener(void *data, uint32_t events)
 		fd = accept4(api->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (fd < 0) {
 			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-				pause_listening(api, true); /* EMFILE and the like: it would wake us at once */
+				pause_listening(
+					api, true); /* EMFILE and the like: it would wake us at once */
 			return;
 		}
 		snprintf(name, sizeof(name), "api.client.%d", fd);

@@ -12,11 +12,11 @@
  */
 #include "netns-helper/worker.h"
 
-#define API_REQUEST_MAX 4096	/* bytes; a request must be shorter (N-151) */
-#define API_BACKLOG 512		/* connections (N-154) */
-#define API_CLIENTS_MAX 128	/* at once; more wait in the backlog */
+#define API_REQUEST_MAX 4096 /* bytes; a request must be shorter (N-151) */
+#define API_BACKLOG 512 /* connections (N-154) */
+#define API_CLIENTS_MAX 128 /* at once; more wait in the backlog */
 #define API_GRACE_MS 100
-#define API_TIMEOUT_MS 10000	/* a client that says nothing is dropped (N-155) */
+#define API_TIMEOUT_MS 10000 /* a client that says nothing is dropped (N-155) */
 #define API_ANSWER_TIMEOUT_MS 10000 /* for a client that does not read */
 #define API_LISTENER "api.listener" /* registry name */
 

@@ -141,8 +141,9 @@ static size_t hash_of(const Seen *seen)
 
 static bool is_same(const Flow *flow, const Seen *seen)
 {
-	return flow->flags && flow->guest_port == seen->guest_port && flow->remote_port == seen->remote_port &&
-	       flow->proto == seen->proto && flow->family == seen->family &&
+	return flow->flags && flow->guest_port == seen->guest_port &&
+	       flow->remote_port == seen->remote_port && flow->proto == seen->proto &&
+	       flow->family == seen->family &&
 	       memcmp(&flow->remote_addr, &seen->remote_addr, sizeof(flow->remote_addr)) == 0 &&
 	       memcmp(&flow->guest_addr, &seen->guest_addr, sizeof(flow->guest_addr)) == 0;
 }
@@ -310,7 +311,8 @@ void flow_table_give_back(FlowTable *table)
 	if (table->used)
 		return;
 	/* Every entry is free, which is what pages that nobody has touched say too. */
-	if (end > first && madvise((void *)first, end - first, MADV_REMOVE) == 0) /* EINVAL: not shared memory (a test) */
+	if (end > first && madvise((void *)first, end - first, MADV_REMOVE) ==
+				   0) /* EINVAL: not shared memory (a test) */
 		memset(table->touched, 0, sizeof(table->touched));
 }
 
@@ -348,7 +350,7 @@ static size_t put_ip_header(const Flow *flow, uint8_t *packet)
 		memcpy(packet, &ip, sizeof(ip));
 		return sizeof(ip);
 	}
-	struct ip6_hdr ip6 = { 0 };
+	struct ip6_hdr ip6 = {0};
 
 	ip6.ip6_vfc = 6 << 4;
 	ip6.ip6_plen = htons(sizeof(struct tcphdr));
@@ -361,7 +363,8 @@ static size_t put_ip_header(const Flow *flow, uint8_t *packet)
 }
 
 /* A segment without data from the remote side of @p flow. */
-static size_t make_segment(const Flow *flow, const uint8_t *dst_mac, const uint8_t *src_mac, struct tcphdr *tcp, uint8_t *buf)
+static size_t make_segment(
+	const Flow *flow, const uint8_t *dst_mac, const uint8_t *src_mac, struct tcphdr *tcp, uint8_t *buf)
 {
 	size_t addr_size = flow->family == AF_INET ? 4 : 16, size;
 	uint16_t type = htons(flow->family == AF_INET ? ETHERTYPE_IP : ETHERTYPE_IPV6);
@@ -397,7 +400,7 @@ size_t flow_frame_ack(const Flow *flow, const uint8_t *our_mac, uint32_t seq, ui
 
 size_t flow_frame_reset(const Flow *flow, const uint8_t *our_mac, uint8_t *buf)
 {
-	struct tcphdr tcp = { .th_seq = htonl(flow->ack), .th_flags = TH_RST };
+	struct tcphdr tcp = {.th_seq = htonl(flow->ack), .th_flags = TH_RST};
 	Flow mirrored = *flow;
 
 	mirrored.guest_addr = flow->remote_addr;

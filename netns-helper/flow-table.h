@@ -9,41 +9,42 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FLOW_WAYS 8		/* entries that a hash value can stand in */
+#define FLOW_WAYS 8 /* entries that a hash value can stand in */
 #define FLOW_SETS 2048
-#define FLOW_TCP_LINGER_MS 5000	/* a closed connection is listed no longer than this */
-#define FLOW_UDP_IDLE_MS 240000	/* libslirp's own limit (N-100) */
+#define FLOW_TCP_LINGER_MS 5000 /* a closed connection is listed no longer than this */
+#define FLOW_UDP_IDLE_MS 240000 /* libslirp's own limit (N-100) */
 
 enum {
 	FLOW_USED = 1 << 0,
-	FLOW_INBOUND = 1 << 1,	    /* first packet came from the host side: a published port */
-	FLOW_ESTABLISHED = 1 << 2,  /* the guest has seen the handshake */
+	FLOW_INBOUND = 1 << 1, /* first packet came from the host side: a published port */
+	FLOW_ESTABLISHED = 1 << 2, /* the guest has seen the handshake */
 	FLOW_GUEST_FIN = 1 << 3,
 	FLOW_REMOTE_FIN = 1 << 4,
 	FLOW_RESET = 1 << 5,
-	FLOW_SILENT = 1 << 6,	    /* connecting failed in a way that the stack's reset would misreport */
+	FLOW_SILENT = 1 << 6, /* connecting failed in a way that the stack's reset would misreport */
 };
 
 typedef struct {
 	struct in6_addr guest_addr, remote_addr; /* IPv4 in the first four bytes */
-	uint16_t guest_port, remote_port;	 /* host order */
-	uint8_t family;				 /* AF_INET, AF_INET6 */
-	uint8_t proto;				 /* IPPROTO_TCP, IPPROTO_UDP */
-	uint16_t flags;				 /* FLOW_*; 0: free. Written last */
-	uint32_t seq;				 /* TCP: next sequence number of the remote side, as sent to the guest */
-	uint32_t ack;				 /* TCP: last acknowledgement sent to the guest */
-	uint64_t bytes_out, bytes_in;		 /* payload from and to the guest */
-	uint64_t started_ms, last_ms;		 /* monotonic */
-	uint16_t probes;			 /* sent in vain since the guest's last frame */
+	uint16_t guest_port, remote_port; /* host order */
+	uint8_t family; /* AF_INET, AF_INET6 */
+	uint8_t proto; /* IPPROTO_TCP, IPPROTO_UDP */
+	uint16_t flags; /* FLOW_*; 0: free. Written last */
+	uint32_t seq; /* TCP: next sequence number of the remote side, as sent to the guest */
+	uint32_t ack; /* TCP: last acknowledgement sent to the guest */
+	uint64_t bytes_out, bytes_in; /* payload from and to the guest */
+	uint64_t started_ms, last_ms; /* monotonic */
+	uint16_t probes; /* sent in vain since the guest's last frame */
 	uint8_t guest_mac[6];
 } Flow;
 
 typedef struct {
 	Flow entries[FLOW_SETS][FLOW_WAYS];
-	uint64_t touched[FLOW_SETS / 64]; /* sets that were ever used: a walk leaves the pages of others alone */
+	uint64_t touched[FLOW_SETS /
+			 64]; /* sets that were ever used: a walk leaves the pages of others alone */
 	uint64_t overflowed; /* flows that found no room */
-	uint32_t used;	     /* about how many are in use: may be off by one after a kill */
-	uint32_t peak;	     /* highest number since memory was last given back; its reader sets it */
+	uint32_t used; /* about how many are in use: may be off by one after a kill */
+	uint32_t peak; /* highest number since memory was last given back; its reader sets it */
 } FlowTable;
 
 /**

@@ -23,12 +23,12 @@
 #include "common/fd-pass.h"
 #include "common/fd-util.h"
 
-#define TAP_BUSY_TRIES 20	/* N-69: the predecessor may just be ending */
+#define TAP_BUSY_TRIES 20 /* N-69: the predecessor may just be ending */
 #define TAP_BUSY_WAIT_MS 40
 
 /* Message of the child: what it made. The descriptors follow as control data, in this order. */
 typedef struct {
-	uint32_t kind;	/* index in link_kinds */
+	uint32_t kind; /* index in link_kinds */
 	uint32_t n_fds;
 	struct ether_addr mac;
 	char names[GUEST_LINK_FDS_MAX][FD_STORE_NAME_MAX];
@@ -56,7 +56,7 @@ const GuestLinkKind *guest_link_kind_at(int index)
 
 static void wait_ms(long ms)
 {
-	struct timespec left = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+	struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
 
 	while (nanosleep(&left, &left) < 0 && errno == EINTR)
 		continue;
@@ -64,7 +64,7 @@ static void wait_ms(long ms)
 
 static int tap_attach(int fd, const char *name)
 {
-	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI };
+	struct ifreq ifr = {.ifr_flags = IFF_TAP | IFF_NO_PI};
 
 	memcpy(ifr.ifr_name, name, strlen(name)); /* 15 bytes at most: options.c */
 	for (int try = 1; ioctl(fd, TUNSETIFF, &ifr) < 0; try++) {
@@ -75,7 +75,8 @@ static int tap_attach(int fd, const char *name)
 	return 0;
 }
 
-static int tap_create(const Options *options, const AddressPlan *plan, GuestLinkParts *ret_parts, const char **why)
+static int tap_create(
+	const Options *options, const AddressPlan *plan, GuestLinkParts *ret_parts, const char **why)
 {
 	cleanup_close int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
 	int r;
@@ -92,7 +93,7 @@ static int tap_create(const Options *options, const AddressPlan *plan, GuestLink
 	return 0;
 }
 
-const GuestLinkKind guest_link_tap = { .name = "tap", .create = tap_create };
+const GuestLinkKind guest_link_tap = {.name = "tap", .create = tap_create};
 
 /* --- the child --- */
 
@@ -129,11 +130,13 @@ static int enter_namespaces(const Options *options)
 	if (r < 0)
 		return r;
 	if (userns >= 0)
-		(void)setns(userns, CLONE_NEWUSER); /* EINVAL in our own, which is fine; else the next one tells */
+		(void)setns(userns,
+			CLONE_NEWUSER); /* EINVAL in our own, which is fine; else the next one tells */
 	if (setns(netns, CLONE_NEWNET) < 0) {
 		r = -errno;
 		fprintf(stderr, "cannot enter network namespace %s: %s%s\n", net, strerror(-r),
-			r == -EPERM ? " (it belongs to another user namespace: name that with --userns-path)" : "");
+			r == -EPERM ? " (it belongs to another user namespace: name that with --userns-path)"
+				    : "");
 		return r;
 	}
 	return 0;
@@ -142,7 +145,7 @@ static int enter_namespaces(const Options *options)
 static int read_mac(const char *name, struct ether_addr *ret_mac)
 {
 	cleanup_close int sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq ifr = { 0 };
+	struct ifreq ifr = {0};
 
 	memcpy(ifr.ifr_name, name, strlen(name));
 	if (sock < 0 || ioctl(sock, SIOCGIFHWADDR, &ifr) < 0)
@@ -174,8 +177,8 @@ static int create_best(const Options *options, const AddressPlan *plan, GuestLin
 		if (r == 0)
 			return (int)i;
 		if (options->data_path == DATA_PATH_AUTO && !last)
-			fprintf(stderr, "data path: no %s for %s: %s: %s; trying the next one\n", link_kinds[i]->name,
-				options->tap_name, why, strerror(-r));
+			fprintf(stderr, "data path: no %s for %s: %s: %s; trying the next one\n",
+				link_kinds[i]->name, options->tap_name, why, strerror(-r));
 	}
 	fprintf(stderr, "interface %s: %s: %s\n", options->tap_name, why, strerror(-r));
 	return r;
@@ -183,7 +186,7 @@ static int create_best(const Options *options, const AddressPlan *plan, GuestLin
 
 static int send_parts(int sock, int kind, const GuestLinkParts *parts)
 {
-	LinkMessage message = { .kind = (uint32_t)kind, .n_fds = (uint32_t)parts->n_fds, .mac = parts->mac };
+	LinkMessage message = {.kind = (uint32_t)kind, .n_fds = (uint32_t)parts->n_fds, .mac = parts->mac};
 
 	for (size_t i = 0; i < parts->n_fds; i++)
 		snprintf(message.names[i], sizeof(message.names[i]), "%s", parts->names[i]);
@@ -192,7 +195,7 @@ static int send_parts(int sock, int kind, const GuestLinkParts *parts)
 
 static int child_main(int sock, const Options *options, const AddressPlan *plan)
 {
-	GuestLinkParts parts = { 0 };
+	GuestLinkParts parts = {0};
 	const char *why = "";
 	int kind, r;
 
@@ -205,7 +208,8 @@ static int child_main(int sock, const Options *options, const AddressPlan *plan)
 	if (options->configure) {
 		r = guest_configure(options, plan, &why);
 		if (r < 0) {
-			fprintf(stderr, "cannot configure interface %s: %s: %s\n", options->tap_name, why, strerror(-r));
+			fprintf(stderr, "cannot configure interface %s: %s: %s\n", options->tap_name, why,
+				strerror(-r));
 			return r;
 		}
 	}
@@ -274,7 +278,8 @@ static int reap_child(pid_t pid)
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
 	if (WIFSIGNALED(status))
-		fprintf(stderr, "the process that makes the interface was killed by signal %d\n", WTERMSIG(status));
+		fprintf(stderr, "the process that makes the interface was killed by signal %d\n",
+			WTERMSIG(status));
 	return -ECHILD;
 }
 
@@ -311,16 +316,18 @@ static int open_by_child(const Options *options, const AddressPlan *plan, FdStor
 /* N-202: an inherited tap; the caller has configured it. */
 static int open_tap_fd(const Options *options, FdStore *store)
 {
-	struct ifreq ifr = { 0 };
+	struct ifreq ifr = {0};
 	int r;
 
 	if (ioctl(options->target_fd, TUNGETIFF, &ifr) < 0) {
 		r = -errno;
-		fprintf(stderr, "descriptor %d is not an attached tap: %s\n", options->target_fd, strerror(-r));
+		fprintf(stderr, "descriptor %d is not an attached tap: %s\n", options->target_fd,
+			strerror(-r));
 		return r;
 	}
 	if (!(ifr.ifr_flags & IFF_TAP) || !(ifr.ifr_flags & IFF_NO_PI) || (ifr.ifr_flags & IFF_VNET_HDR)) {
-		fprintf(stderr, "descriptor %d: must be a tap (not a tun), with IFF_NO_PI and without IFF_VNET_HDR\n",
+		fprintf(stderr,
+			"descriptor %d: must be a tap (not a tun), with IFF_NO_PI and without IFF_VNET_HDR\n",
 			options->target_fd);
 		return -EINVAL;
 	}
@@ -333,7 +340,7 @@ static int open_tap_fd(const Options *options, FdStore *store)
 /* N-200: one client; the listener goes once it is there. Signals end the wait by their default action. */
 static int open_bess(const Options *options, FdStore *store)
 {
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 	cleanup_close int listener = -1, client = -1;
 	int r;
 
@@ -345,7 +352,8 @@ static int open_bess(const Options *options, FdStore *store)
 	memcpy(addr.sun_path, options->target, strlen(options->target));
 	listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	(void)unlink(options->target); /* bind tells if that mattered */
-	if (listener < 0 || bind(listener, (struct sockaddr *)&addr, sizeof(addr)) < 0 || listen(listener, 1) < 0) {
+	if (listener < 0 || bind(listener, (struct sockaddr *)&addr, sizeof(addr)) < 0 ||
+		listen(listener, 1) < 0) {
 		r = -errno;
 		fprintf(stderr, "bess socket %s: %s\n", options->target, strerror(-r));
 		return r;
@@ -366,7 +374,7 @@ static int open_bess(const Options *options, FdStore *store)
 
 int guest_link_open(const Options *options, const AddressPlan *plan, FdStore *store, GuestLink *ret_link)
 {
-	GuestLink link = { 0 };
+	GuestLink link = {0};
 	int r;
 
 	switch (options->target_kind) {

@@ -21,9 +21,9 @@
 
 typedef struct {
 	const char *names[GUEST_LINK_FDS_MAX]; /* registry names; string constants */
-	int fds[GUEST_LINK_FDS_MAX];	       /* close-on-exec, owned by the child until it ends */
+	int fds[GUEST_LINK_FDS_MAX]; /* close-on-exec, owned by the child until it ends */
 	size_t n_fds;
-	struct ether_addr mac;		       /* of the guest's interface, once it is configured */
+	struct ether_addr mac; /* of the guest's interface, once it is configured */
 } GuestLinkParts;
 
 typedef struct {
@@ -33,7 +33,8 @@ typedef struct {
 	 * leave nothing behind on failure. May create further namespaces, but must be back in the target's at its end.
 	 * Returns 0 or -errno; @p why gets words for the failing step (a string constant).
 	 */
-	int (*create)(const Options *options, const AddressPlan *plan, GuestLinkParts *ret_parts, const char **why);
+	int (*create)(
+		const Options *options, const AddressPlan *plan, GuestLinkParts *ret_parts, const char **why);
 } GuestLinkKind;
 
 extern const GuestLinkKind guest_link_tap;
@@ -41,7 +42,7 @@ extern const GuestLinkKind guest_link_veth; /* gateway namespace and splice engi
 
 typedef struct {
 	const GuestLinkKind *kind; /* NULL: tapfd or bess */
-	struct ether_addr mac;	   /* zero if unknown */
+	struct ether_addr mac; /* zero if unknown */
 } GuestLink;
 
 /**

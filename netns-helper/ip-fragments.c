@@ -9,10 +9,10 @@
 
 #include "netns-helper/checksum.h"
 
-#define UNIT 8			      /* bytes: offsets count in these */
+#define UNIT 8 /* bytes: offsets count in these */
 #define UNITS_MAX (65536 / UNIT)
-#define HEADER_MAX 60		      /* bytes of an IPv4 header */
-#define DATA_MAX (65535 - 20)	      /* payload of the largest datagram */
+#define HEADER_MAX 60 /* bytes of an IPv4 header */
+#define DATA_MAX (65535 - 20) /* payload of the largest datagram */
 
 typedef struct {
 	bool used;
@@ -21,13 +21,13 @@ typedef struct {
 	uint16_t id;
 	uint8_t proto;
 	uint8_t header[ETH_HLEN + HEADER_MAX]; /* of the first fragment */
-	size_t header_size;		       /* 0: it is still missing */
-	size_t total;			       /* payload bytes; 0: the last fragment is still missing */
-	size_t got;			       /* payload bytes so far */
-	size_t end;			       /* where the farthest of them ends */
-	uint8_t *data;			       /* grown as needed */
+	size_t header_size; /* 0: it is still missing */
+	size_t total; /* payload bytes; 0: the last fragment is still missing */
+	size_t got; /* payload bytes so far */
+	size_t end; /* where the farthest of them ends */
+	uint8_t *data; /* grown as needed */
 	size_t room;
-	uint8_t units[UNITS_MAX / 8];	       /* which are there */
+	uint8_t units[UNITS_MAX / 8]; /* which are there */
 } Queue;
 
 struct IpFragments {
@@ -93,8 +93,8 @@ static bool parse(const uint8_t *frame, size_t size, Piece *piece)
 
 static bool is_of(const Queue *queue, const struct ip *ip)
 {
-	return queue->used && queue->id == ip->ip_id && queue->proto == ip->ip_p && queue->src.s_addr == ip->ip_src.s_addr &&
-	       queue->dst.s_addr == ip->ip_dst.s_addr;
+	return queue->used && queue->id == ip->ip_id && queue->proto == ip->ip_p &&
+	       queue->src.s_addr == ip->ip_src.s_addr && queue->dst.s_addr == ip->ip_dst.s_addr;
 }
 
 static Queue *find_or_make(IpFragments *fragments, const struct ip *ip, uint64_t now_ms)
@@ -166,7 +166,8 @@ static const uint8_t *assemble(IpFragments *fragments, Queue *queue, size_t *ret
 	return fragments->whole;
 }
 
-const uint8_t *ip_fragments_add(IpFragments *fragments, const uint8_t *frame, size_t size, uint64_t now_ms, size_t *ret_size)
+const uint8_t *ip_fragments_add(
+	IpFragments *fragments, const uint8_t *frame, size_t size, uint64_t now_ms, size_t *ret_size)
 {
 	const uint8_t *whole;
 	Queue *queue;

@@ -33,4 +33,5 @@ bool ip_fragments_is_one(const uint8_t *frame, size_t size);
  * @param ret_size   size of what is returned
  * @return the whole frame, valid until the next call, when this was the missing piece; otherwise NULL
  */
-const uint8_t *ip_fragments_add(IpFragments *fragments, const uint8_t *frame, size_t size, uint64_t now_ms, size_t *ret_size);
+const uint8_t *ip_fragments_add(
+	IpFragments *fragments, const uint8_t *frame, size_t size, uint64_t now_ms, size_t *ret_size);

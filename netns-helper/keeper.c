@@ -22,17 +22,30 @@
 #include "netns-helper/cgroup-watch.h"
 #include "netns-helper/gateway.h"
 
-#define STATUS_OF_SIGNAL 1000	/* added to the number of a signal that ends the helper */
+#define STATUS_OF_SIGNAL 1000 /* added to the number of a signal that ends the helper */
 #define LINK_REMOVAL_MS 500
-#define EARLY_DEATHS_MAX 5	/* before readiness, by SIGKILL from outside */
+#define EARLY_DEATHS_MAX 5 /* before readiness, by SIGKILL from outside */
 
 /* Signals that end the helper, as they would by default (N-138). */
 static const int ending_signals[] = {
-	SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF, SIGXCPU, SIGXFSZ, SIGIO, SIGPWR, 0,
+	SIGTERM,
+	SIGINT,
+	SIGHUP,
+	SIGQUIT,
+	SIGUSR1,
+	SIGUSR2,
+	SIGALRM,
+	SIGVTALRM,
+	SIGPROF,
+	SIGXCPU,
+	SIGXFSZ,
+	SIGIO,
+	SIGPWR,
+	0,
 };
 
 static const SuperviseWorker workers[] = {
-	{ .name = "worker", .run = worker_run, .max_step = WORKER_STEP_MAX, .has_heartbeat = true },
+	{.name = "worker", .run = worker_run, .max_step = WORKER_STEP_MAX, .has_heartbeat = true},
 };
 
 /* --- ends --- */
@@ -116,9 +129,9 @@ static int on_keeper_start(Supervisor *sv, void *data, EventLoop *loop)
 		r = cgroup_watch_start(supervise_store(sv), loop, on_moved, data);
 	if (r < 0)
 		return r;
-	watch = (ReadyWatch){ .helper = data, .loop = loop };
-	return event_loop_add_fd(loop, fd_store_get(watch.helper->store, HELPER_READY_EVENT), EPOLLIN, on_ready_event, &watch,
-		&watch.source);
+	watch = (ReadyWatch){.helper = data, .loop = loop};
+	return event_loop_add_fd(loop, fd_store_get(watch.helper->store, HELPER_READY_EVENT), EPOLLIN,
+		on_ready_event, &watch, &watch.source);
 }
 
 static void on_signal(Supervisor *sv, void *data, int signal)
@@ -137,7 +150,7 @@ static const char *worker_words(const char *worker)
 static const char *step_words(const char *worker, unsigned step)
 {
 	return step == WORKER_STEP_NO_CONNECTIONS ? "without the connections of the one before"
-		: step == WORKER_STEP_NO_SPLICE	  ? "without the fast path"
+	       : step == WORKER_STEP_NO_SPLICE    ? "without the fast path"
 						  : "with everything";
 }
 
@@ -155,14 +168,17 @@ static bool is_start_failure(const Helper *helper, const SuperviseEvent *event)
 {
 	bool from_outside = event->code == CLD_KILLED && event->status == SIGKILL;
 
-	return atomic_load(&helper->shared->phase) != SHARED_READY && (!from_outside || event->restarts >= EARLY_DEATHS_MAX);
+	return atomic_load(&helper->shared->phase) != SHARED_READY &&
+	       (!from_outside || event->restarts >= EARLY_DEATHS_MAX);
 }
 
 static void on_event(Supervisor *sv, void *data, const SuperviseEvent *event)
 {
 	Helper *helper = data;
-	const SuperviseReporter reporter = { .events = helper->events, .state = helper->state,
-		.worker_words = worker_words, .step_words = step_words };
+	const SuperviseReporter reporter = {.events = helper->events,
+		.state = helper->state,
+		.worker_words = worker_words,
+		.step_words = step_words};
 	char text[SUPERVISE_REPORT_TEXT];
 
 	if (supervise_report(&reporter, event, text) < LOG_DEBUG)
@@ -182,7 +198,8 @@ static bool outlives_keeper(const Helper *helper)
 {
 	struct stat st;
 
-	return helper->exit_fd >= 0 && fstat(helper->exit_fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
+	return helper->exit_fd >= 0 && fstat(helper->exit_fd, &st) == 0 &&
+	       (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
 }
 
 /* N-6, N-243: the janitor needs a moment for the link, and nobody who waits for the keeper may be quicker. */

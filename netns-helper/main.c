@@ -175,9 +175,9 @@ static int check_publish(const Options *options, const AddressPlan *plan)
 
 int main(int argc, char **argv, char **envp)
 {
-	static Options options;	 /* static: the workers, clones of this process, go on using them */
+	static Options options; /* static: the workers, clones of this process, go on using them */
 	static AddressPlan plan;
-	static Helper helper = { .options = &options, .plan = &plan };
+	static Helper helper = {.options = &options, .plan = &plan};
 	int status;
 
 	process_title_init(argc, argv, envp);

@@ -32,32 +32,32 @@ enum {
 };
 
 static const struct option long_options[] = {
-	{ "configure", no_argument, NULL, 'c' },
-	{ "exit-fd", required_argument, NULL, 'e' },
-	{ "ready-fd", required_argument, NULL, 'r' },
-	{ "mtu", required_argument, NULL, 'm' },
-	{ "enable-ipv6", no_argument, NULL, '6' },
-	{ "api-socket", required_argument, NULL, 'a' },
-	{ "publish", required_argument, NULL, 'p' },
-	{ "cidr", required_argument, NULL, OPT_CIDR },
-	{ "disable-host-loopback", no_argument, NULL, OPT_DISABLE_HOST_LOOPBACK },
-	{ "netns-type", required_argument, NULL, OPT_NETNS_TYPE },
-	{ "userns-path", required_argument, NULL, OPT_USERNS_PATH },
-	{ "enable-sandbox", no_argument, NULL, OPT_ENABLE_SANDBOX },
-	{ "enable-seccomp", no_argument, NULL, OPT_ENABLE_SECCOMP },
-	{ "outbound-addr", required_argument, NULL, OPT_OUTBOUND_ADDR },
-	{ "outbound-addr6", required_argument, NULL, OPT_OUTBOUND_ADDR6 },
-	{ "disable-dns", no_argument, NULL, OPT_DISABLE_DNS },
-	{ "macaddress", required_argument, NULL, OPT_MACADDRESS },
-	{ "target-type", required_argument, NULL, OPT_TARGET_TYPE },
-	{ "help", no_argument, NULL, 'h' },
-	{ "version", no_argument, NULL, 'v' },
-	{ "no-host-loopback", no_argument, NULL, OPT_NO_HOST_LOOPBACK },
-	{ "create-sandbox", no_argument, NULL, OPT_CREATE_SANDBOX },
-	{ "sandbox", required_argument, NULL, OPT_SANDBOX },
-	{ "data-path", required_argument, NULL, OPT_DATA_PATH },
-	{ "inbound-source", required_argument, NULL, OPT_INBOUND_SOURCE },
-	{ 0 },
+	{"configure", no_argument, NULL, 'c'},
+	{"exit-fd", required_argument, NULL, 'e'},
+	{"ready-fd", required_argument, NULL, 'r'},
+	{"mtu", required_argument, NULL, 'm'},
+	{"enable-ipv6", no_argument, NULL, '6'},
+	{"api-socket", required_argument, NULL, 'a'},
+	{"publish", required_argument, NULL, 'p'},
+	{"cidr", required_argument, NULL, OPT_CIDR},
+	{"disable-host-loopback", no_argument, NULL, OPT_DISABLE_HOST_LOOPBACK},
+	{"netns-type", required_argument, NULL, OPT_NETNS_TYPE},
+	{"userns-path", required_argument, NULL, OPT_USERNS_PATH},
+	{"enable-sandbox", no_argument, NULL, OPT_ENABLE_SANDBOX},
+	{"enable-seccomp", no_argument, NULL, OPT_ENABLE_SECCOMP},
+	{"outbound-addr", required_argument, NULL, OPT_OUTBOUND_ADDR},
+	{"outbound-addr6", required_argument, NULL, OPT_OUTBOUND_ADDR6},
+	{"disable-dns", no_argument, NULL, OPT_DISABLE_DNS},
+	{"macaddress", required_argument, NULL, OPT_MACADDRESS},
+	{"target-type", required_argument, NULL, OPT_TARGET_TYPE},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'v'},
+	{"no-host-loopback", no_argument, NULL, OPT_NO_HOST_LOOPBACK},
+	{"create-sandbox", no_argument, NULL, OPT_CREATE_SANDBOX},
+	{"sandbox", required_argument, NULL, OPT_SANDBOX},
+	{"data-path", required_argument, NULL, OPT_DATA_PATH},
+	{"inbound-source", required_argument, NULL, OPT_INBOUND_SOURCE},
+	{0},
 };
 
 /* What only the checks after the last option need. */
@@ -123,7 +123,8 @@ static int parse_choice(const char *option, const char *text, const char *const 
 static int add_publish(Options *options, const char *text)
 {
 	if (options->n_publish == OPTIONS_PUBLISH_MAX) {
-		fprintf(stderr, "--publish: more than %d of them; use a range or the API socket\n", OPTIONS_PUBLISH_MAX);
+		fprintf(stderr, "--publish: more than %d of them; use a range or the API socket\n",
+			OPTIONS_PUBLISH_MAX);
 		return -EINVAL;
 	}
 	options->publish[options->n_publish++] = text;
@@ -133,9 +134,9 @@ static int add_publish(Options *options, const char *text)
 /* One option of our own or with a check that the contract wants during parsing. */
 static int take_checked(Options *options, int opt, const char *value)
 {
-	static const char *const sandbox_words[] = { "auto", "strict", NULL };
-	static const char *const path_words[] = { "auto", "slirp", "splice", NULL };
-	static const char *const source_words[] = { "client", "gateway", NULL };
+	static const char *const sandbox_words[] = {"auto", "strict", NULL};
+	static const char *const path_words[] = {"auto", "slirp", "splice", NULL};
+	static const char *const source_words[] = {"client", "gateway", NULL};
 	int index;
 
 	switch (opt) {
@@ -239,7 +240,8 @@ static int check_numbers(Options *options, const RawOptions *raw)
 	if (!raw->mtu)
 		return 0;
 	if (parse_int(raw->mtu, OPTIONS_MTU_MIN, OPTIONS_MTU_MAX, &mtu) < 0) {
-		fprintf(stderr, "--mtu: \"%s\" is not an MTU from %d to %d\n", raw->mtu, OPTIONS_MTU_MIN, OPTIONS_MTU_MAX);
+		fprintf(stderr, "--mtu: \"%s\" is not an MTU from %d to %d\n", raw->mtu, OPTIONS_MTU_MIN,
+			OPTIONS_MTU_MAX);
 		return -EINVAL;
 	}
 	options->mtu = (unsigned)mtu;
@@ -249,25 +251,27 @@ static int check_numbers(Options *options, const RawOptions *raw)
 /* Sets target_kind from --target-type and --netns-type, and refuses what does not go together (N-37 to N-39). */
 static int check_kinds(Options *options, const RawOptions *raw)
 {
-	static const char *const target_words[] = { "netns", "bess", NULL };
-	static const char *const netns_words[] = { "pid", "path", "tapfd", NULL };
-	static const TargetKind kinds[] = { TARGET_PID, TARGET_PATH, TARGET_TAP_FD };
+	static const char *const target_words[] = {"netns", "bess", NULL};
+	static const char *const netns_words[] = {"pid", "path", "tapfd", NULL};
+	static const TargetKind kinds[] = {TARGET_PID, TARGET_PATH, TARGET_TAP_FD};
 	int target = 0, netns = WORD_NETNS_PID;
 
 	if (options->macaddress && !options->configure) {
-		fprintf(stderr, "--macaddress needs --configure: the interface is set up by the caller otherwise\n");
+		fprintf(stderr,
+			"--macaddress needs --configure: the interface is set up by the caller otherwise\n");
 		return -EINVAL;
 	}
 	if (raw->target_type && parse_choice("--target-type", raw->target_type, target_words, &target) < 0)
 		return -EINVAL;
 	if (target == 1) {
-		const char *conflict = options->configure ? "--configure"
-			: raw->netns_type		  ? "--netns-type"
-			: options->userns_path		  ? "--userns-path"
-							  : NULL;
+		const char *conflict = options->configure     ? "--configure"
+				       : raw->netns_type      ? "--netns-type"
+				       : options->userns_path ? "--userns-path"
+							      : NULL;
 
 		if (conflict) {
-			fprintf(stderr, "--target-type=bess has no namespace: it cannot go with %s\n", conflict);
+			fprintf(stderr, "--target-type=bess has no namespace: it cannot go with %s\n",
+				conflict);
 			return -EINVAL;
 		}
 		options->target_kind = TARGET_BESS;
@@ -277,7 +281,8 @@ static int check_kinds(Options *options, const RawOptions *raw)
 		return -EINVAL;
 	options->target_kind = kinds[netns];
 	if (options->target_kind == TARGET_TAP_FD && options->configure) {
-		fprintf(stderr, "--netns-type=tapfd: the tap is configured by who made it: --configure cannot be done\n");
+		fprintf(stderr, "--netns-type=tapfd: the tap is configured by who made it: --configure "
+				"cannot be done\n");
 		return -EINVAL;
 	}
 	return 0;
@@ -290,7 +295,8 @@ static int check_target(Options *options)
 	switch (options->target_kind) {
 	case TARGET_PID:
 		if (parse_int(options->target, 1, INT_MAX, &pid) < 0) {
-			fprintf(stderr, "\"%s\" is not a PID (use --netns-type=path for a file)\n", options->target);
+			fprintf(stderr, "\"%s\" is not a PID (use --netns-type=path for a file)\n",
+				options->target);
 			return -EINVAL;
 		}
 		options->target_pid = (int)pid;
@@ -314,7 +320,8 @@ static int check_tap_name(const char *name)
 	/* The kernel would cut a long name and invent one for an empty one: N-68. */
 	if (name[0] != '\0' && strlen(name) <= 15 && !strchr(name, '/') && !strchr(name, '%'))
 		return 0;
-	fprintf(stderr, "interface name \"%s\": must have 1 to 15 characters, none of them '/' or '%%'\n", name);
+	fprintf(stderr, "interface name \"%s\": must have 1 to 15 characters, none of them '/' or '%%'\n",
+		name);
 	return -EINVAL;
 }
 
@@ -326,7 +333,9 @@ static int check_positionals(Options *options, int n, char **words)
 	if (n < wanted)
 		return -EINVAL; /* N-32: usage only */
 	if (n > wanted && options->target_kind == TARGET_BESS) {
-		fprintf(stderr, "--target-type=bess takes one argument, the socket path; \"%s\" is too much\n", words[1]);
+		fprintf(stderr,
+			"--target-type=bess takes one argument, the socket path; \"%s\" is too much\n",
+			words[1]);
 		return -EINVAL;
 	}
 	options->target = words[0];
@@ -349,7 +358,7 @@ int options_parse(int argc, char **argv, Options *ret_options)
 		.mtu = 1500,
 		.cidr = "10.0.2.0/24",
 	};
-	RawOptions raw = { 0 };
+	RawOptions raw = {0};
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "ce:r:m:a:6hvp:", long_options, NULL)) != -1) {

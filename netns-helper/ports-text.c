@@ -10,7 +10,8 @@
 #include "common/fd-util.h"
 #include "netns-helper/ports.h"
 
-static unsigned first_unprivileged_port = 1024; /* net.ipv4.ip_unprivileged_port_start as it was at the start */
+static unsigned first_unprivileged_port =
+	1024; /* net.ipv4.ip_unprivileged_port_start as it was at the start */
 
 void ports_read_limits(void)
 {
@@ -35,13 +36,15 @@ const char *ports_explain(int error, const PortRequest *request)
 	case EACCES:
 		snprintf(text, sizeof(text),
 			"%s port %u of the host may not be opened by this user: ports below "
-			"net.ipv4.ip_unprivileged_port_start (%u) are reserved. Publish a port from %u up, or, as root, run "
+			"net.ipv4.ip_unprivileged_port_start (%u) are reserved. Publish a port from %u up, "
+			"or, as root, run "
 			"'sysctl net.ipv4.ip_unprivileged_port_start=%u'",
 			proto, port, first_unprivileged_port, first_unprivileged_port, port);
 		break;
 	case EADDRINUSE:
 		snprintf(text, sizeof(text),
-			"%s port %u on %s is in use by another program or rule. Stop it ('ss -lnp' shows it) or publish "
+			"%s port %u on %s is in use by another program or rule. Stop it ('ss -lnp' shows it) "
+			"or publish "
 			"another port",
 			proto, port, addr);
 		break;
@@ -50,10 +53,12 @@ const char *ports_explain(int error, const PortRequest *request)
 		break;
 	case EMFILE:
 	case ENFILE:
-		snprintf(text, sizeof(text), "out of descriptors for %s port %u: raise the limit (ulimit -n)", proto, port);
+		snprintf(text, sizeof(text), "out of descriptors for %s port %u: raise the limit (ulimit -n)",
+			proto, port);
 		break;
 	case EAFNOSUPPORT:
-		snprintf(text, sizeof(text), "%s port %u on %s: IPv6 is off (start with --enable-ipv6)", proto, port, addr);
+		snprintf(text, sizeof(text), "%s port %u on %s: IPv6 is off (start with --enable-ipv6)",
+			proto, port, addr);
 		break;
 	case ENOBUFS:
 		snprintf(text, sizeof(text), "the table of %d published ports is full", FORWARDS_MAX);
@@ -134,7 +139,8 @@ static int split_spec(const char *text, Spec *spec)
 {
 	if (split_host(&text, spec) < 0 || parse_range(&text, &spec->host_port, &spec->host_count) < 0)
 		return -EINVAL;
-	if (*text++ != ':' || parse_range(&text, &spec->guest_port, &spec->guest_count) < 0 || spec->guest_port == 0)
+	if (*text++ != ':' || parse_range(&text, &spec->guest_port, &spec->guest_count) < 0 ||
+		spec->guest_port == 0)
 		return -EINVAL;
 	snprintf(spec->proto, sizeof(spec->proto), "%s", *text == '/' ? text + 1 : "tcp");
 	if (*text != '/' && *text != '\0')
@@ -161,18 +167,21 @@ static int fill_families(const Spec *spec, PortRequest *request)
 		return 0;
 	return inet_pton(request->v6 ? AF_INET6 : AF_INET, spec->host,
 		       request->v6 ? (void *)&request->host6 : (void *)&request->host4) == 1
-		? 0
-		: -EINVAL;
+		       ? 0
+		       : -EINVAL;
 }
 
-int ports_parse(const char *text, const AddressPlan *plan, const struct in6_addr *guest6, PortRequest *ret_request)
+int ports_parse(
+	const char *text, const AddressPlan *plan, const struct in6_addr *guest6, PortRequest *ret_request)
 {
-	PortRequest request = { .client_fd = -1, .guest4 = plan->guest, .guest6 = *guest6 };
-	Spec spec = { 0 };
+	PortRequest request = {.client_fd = -1, .guest4 = plan->guest, .guest6 = *guest6};
+	Spec spec = {0};
 
 	if (split_spec(text, &spec) < 0 || fill_families(&spec, &request) < 0) {
 		fprintf(stderr,
-			"--publish: \"%s\" is not [HOSTADDR:]HOSTPORT[-LAST]:GUESTPORT[-LAST][/tcp|udp|tcp6|udp6]\n", text);
+			"--publish: \"%s\" is not "
+			"[HOSTADDR:]HOSTPORT[-LAST]:GUESTPORT[-LAST][/tcp|udp|tcp6|udp6]\n",
+			text);
 		return -EINVAL;
 	}
 	request.host_port = (uint16_t)spec.host_port;

@@ -51,8 +51,8 @@ void ports_add_engine(Ports *ports, const InboundEngine *engine)
 
 static int bind_socket(int fd, int family, const struct in6_addr *ip, uint16_t port)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port) };
-	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = *ip };
+	struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+	struct sockaddr_in6 in6 = {.sin6_family = AF_INET6, .sin6_port = htons(port), .sin6_addr = *ip};
 	int r;
 
 	memcpy(&in.sin_addr, ip, sizeof(in.sin_addr));
@@ -226,7 +226,8 @@ static int add_one(Ports *ports, const Forward *wanted, uint16_t *ret_port)
 		return r;
 	}
 	atomic_store(&slot->in_use, 1);
-	(void)fd_keep_add(ports->helper->store, KEPT_FORWARD, forward.fd); /* without it only a killed unit would lose the port */
+	(void)fd_keep_add(ports->helper->store, KEPT_FORWARD,
+		forward.fd); /* without it only a killed unit would lose the port */
 	*ret_port = forward.host_port;
 	return 0;
 }

@@ -21,13 +21,13 @@
 
 typedef struct {
 	bool is_udp;
-	bool v4, v6;		     /* which families; both: dual-stack */
+	bool v4, v6; /* which families; both: dual-stack */
 	struct in_addr host4, guest4;
 	struct in6_addr host6, guest6;
-	uint16_t host_port;	     /* host order; 0: choose one (count 1 only) */
+	uint16_t host_port; /* host order; 0: choose one (count 1 only) */
 	uint16_t guest_port;
-	unsigned count;		     /* consecutive ports, at least 1 */
-	int client_fd;		     /* API client that waits for the answer; -1: none */
+	unsigned count; /* consecutive ports, at least 1 */
+	int client_fd; /* API client that waits for the answer; -1: none */
 } PortRequest;
 
 /** @return never NULL */
@@ -85,4 +85,5 @@ const char *ports_explain(int error, const PortRequest *request);
  * @param ret_request  filled on success
  * @return 0, or -EINVAL with the reason on stderr
  */
-int ports_parse(const char *text, const AddressPlan *plan, const struct in6_addr *guest6, PortRequest *ret_request);
+int ports_parse(
+	const char *text, const AddressPlan *plan, const struct in6_addr *guest6, PortRequest *ret_request);

@@ -11,8 +11,9 @@ void rate_limit_say(RateLimit *limit, uint64_t now_ms, const char *what, const c
 
 	if (now_ms - limit->window_ms >= RATE_LIMIT_WINDOW_MS) {
 		if (limit->dropped)
-			fprintf(stderr, "%s: %u more messages in the last minute were left out\n", what, limit->dropped);
-		*limit = (RateLimit){ .window_ms = now_ms };
+			fprintf(stderr, "%s: %u more messages in the last minute were left out\n", what,
+				limit->dropped);
+		*limit = (RateLimit){.window_ms = now_ms};
 	}
 	if (limit->said >= RATE_LIMIT_BURST) {
 		limit->dropped++;

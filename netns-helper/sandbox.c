@@ -47,7 +47,8 @@ int sandbox_enter_userns(const Options *options)
 	if (fd < 0 || setns(fd, CLONE_NEWUSER) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0) {
 		int r = -errno;
 
-		fprintf(stderr, "--enable-sandbox: cannot become root of user namespace %s: %s\n", path, strerror(-r));
+		fprintf(stderr, "--enable-sandbox: cannot become root of user namespace %s: %s\n", path,
+			strerror(-r));
 		return r;
 	}
 	return 0;
@@ -104,7 +105,7 @@ static int make_parents(char *path, size_t root_len)
 typedef struct {
 	char wanted[PATH_MAX]; /* empty: it does not leave */
 	char real[PATH_MAX];
-	int fd;		       /* of the file, O_PATH */
+	int fd; /* of the file, O_PATH */
 } Resolv;
 
 /* @p path becomes what the symbolic link @p path points to, lexically absolute. @return 1, or 0 if it is no link */
@@ -122,7 +123,8 @@ static int follow_link(char *path)
 		return 1;
 	}
 	*slash = '\0';
-	for (char *p = target; strncmp(p, "../", 3) == 0; memmove(target, target + 3, strlen(target + 3) + 1)) {
+	for (char *p = target; strncmp(p, "../", 3) == 0;
+		memmove(target, target + 3, strlen(target + 3) + 1)) {
 		char *up = strrchr(path, '/');
 
 		if (up)
@@ -177,7 +179,7 @@ static int provide_resolv_conf(const char *root, const Resolv *resolv)
 
 static int build_root(const char *root)
 {
-	Resolv resolv = { .fd = -1 };
+	Resolv resolv = {.fd = -1};
 	int r, found = find_resolv_conf(&resolv);
 
 	if (mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=0,mode=0755") < 0)
@@ -189,7 +191,8 @@ static int build_root(const char *root)
 		found = provide_resolv_conf(root, &resolv);
 	(void)fd_close(resolv.fd);
 	if (r == 0 && found < 0)
-		fprintf(stderr, "sandbox: /etc/resolv.conf leads to a file that cannot be shown inside; DNS may fail\n");
+		fprintf(stderr, "sandbox: /etc/resolv.conf leads to a file that cannot be shown inside; DNS "
+				"may fail\n");
 	return r;
 }
 
@@ -260,7 +263,7 @@ static int landlock_allow(int ruleset, const char *path)
 static int landlock_sandbox(void)
 {
 	/* Every right of the first version of the interface (Linux 5.13). */
-	struct landlock_ruleset_attr attr = { .handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1 };
+	struct landlock_ruleset_attr attr = {.handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1};
 	cleanup_close int ruleset =
 		(int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr.handled_access_fs), 0);
 	int r;
@@ -282,7 +285,7 @@ static int landlock_sandbox(void)
 int sandbox_drop_capabilities(bool raw)
 {
 	/* Published ports below 1024, where the caller may have them (N-185); ping by raw socket (N-90). */
-	static const cap_value_t keep[] = { CAP_NET_BIND_SERVICE, CAP_NET_RAW };
+	static const cap_value_t keep[] = {CAP_NET_BIND_SERVICE, CAP_NET_RAW};
 	int r = confine_capabilities(keep, raw ? 2 : 1);
 
 	return r < 0 ? r : confine_no_new_privs();
@@ -296,13 +299,16 @@ int sandbox_enter(const Options *options)
 	if (r < 0 && !options->sandbox_strict) {
 		fallback = landlock_sandbox();
 		if (fallback == 0) {
-			fprintf(stderr, "sandbox: %s: %s; files but those in /etc and /run are locked by Landlock instead\n",
+			fprintf(stderr,
+				"sandbox: %s: %s; files but those in /etc and /run are locked by Landlock "
+				"instead\n",
 				why, strerror(-r));
 			r = 0;
 		}
 	}
 	if (r < 0) {
-		fprintf(stderr, "cannot build the sandbox: %s: %s (leave out --enable-sandbox to run without)\n", why,
+		fprintf(stderr,
+			"cannot build the sandbox: %s: %s (leave out --enable-sandbox to run without)\n", why,
 			strerror(-r));
 		return r;
 	}

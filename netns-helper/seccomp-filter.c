@@ -10,28 +10,50 @@
 
 /* N-196, for every process of the helper. */
 static const char *const everybody[] = {
-	"execve", "execveat",
-	"process_vm_readv", "process_vm_writev", "pidfd_getfd", "pidfd_send_signal", "lookup_dcookie",
-	"setns", "unshare",
-	"mount", "umount", "umount2", "pivot_root", "chroot", "fsopen", "fsconfig", "fsmount", "fspick", "move_mount",
+	"execve",
+	"execveat",
+	"process_vm_readv",
+	"process_vm_writev",
+	"pidfd_getfd",
+	"pidfd_send_signal",
+	"lookup_dcookie",
+	"setns",
+	"unshare",
+	"mount",
+	"umount",
+	"umount2",
+	"pivot_root",
+	"chroot",
+	"fsopen",
+	"fsconfig",
+	"fsmount",
+	"fspick",
+	"move_mount",
 	"open_tree",
-	"name_to_handle_at", "open_by_handle_at",
-	"init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot",
+	"name_to_handle_at",
+	"open_by_handle_at",
+	"init_module",
+	"finit_module",
+	"delete_module",
+	"kexec_load",
+	"kexec_file_load",
+	"reboot",
 	NULL,
 };
 
 /*
  * The rest of N-196, for the worker, who may go on with the one trace that it has begun (of its keeper).
  */
-static const char *const worker_too[] = { "prctl", "pidfd_open", CONFINE_NEW_TRACING, NULL };
+static const char *const worker_too[] = {"prctl", "pidfd_open", CONFINE_NEW_TRACING, NULL};
 
 /* Compiled before the first worker starts, for every worker. */
 static ConfineFilter *worker_filter;
 
 static int failed(const char *who, int r)
 {
-	fprintf(stderr, "cannot load the seccomp filter of the %s: %s (leave out --enable-seccomp to run without)\n", who,
-		strerror(-r));
+	fprintf(stderr,
+		"cannot load the seccomp filter of the %s: %s (leave out --enable-seccomp to run without)\n",
+		who, strerror(-r));
 	return r;
 }
 
@@ -48,7 +70,8 @@ int seccomp_filter_keeper(void)
 	if (r < 0)
 		return failed("keeper", r);
 	if (skipped + skipped_too)
-		fprintf(stderr, "WARNING: seccomp: %u system calls are unknown to this libseccomp and stay allowed\n",
+		fprintf(stderr,
+			"WARNING: seccomp: %u system calls are unknown to this libseccomp and stay allowed\n",
 			skipped + skipped_too);
 	return 0;
 }

@@ -21,8 +21,8 @@
 #include "netns-helper/checksum.h"
 #include "netns-helper/slirp-private.h"
 
-#define CONNECTING_MAX 1024	     /* at once; more get libslirp's answers */
-#define STACK_PATIENCE_MS 70000	     /* a reset after this is libslirp's own impatience (75 s) */
+#define CONNECTING_MAX 1024 /* at once; more get libslirp's answers */
+#define STACK_PATIENCE_MS 70000 /* a reset after this is libslirp's own impatience (75 s) */
 #define ERROR_FRAME_MAX (ETH_HLEN + sizeof(struct ip6_hdr) + 8 + SYN_KEPT_MAX)
 
 static size_t find(const SlirpEngine *engine, int fd)
@@ -49,7 +49,8 @@ void slirp_connect_begin(SlirpEngine *engine, int fd)
 		return;
 	if (engine->n_connecting == engine->connecting_room) {
 		engine->connecting_room = engine->connecting_room ? 2 * engine->connecting_room : 8;
-		engine->connecting = realloc(engine->connecting, engine->connecting_room * sizeof(*engine->connecting));
+		engine->connecting =
+			realloc(engine->connecting, engine->connecting_room * sizeof(*engine->connecting));
 		if (!engine->connecting)
 			abort();
 	}
@@ -59,10 +60,11 @@ void slirp_connect_begin(SlirpEngine *engine, int fd)
 	memcpy(entry->syn, engine->syn, entry->size);
 }
 
-static size_t make_icmp4(const SlirpEngine *engine, const uint8_t *packet, size_t size, int error, uint8_t *out)
+static size_t make_icmp4(
+	const SlirpEngine *engine, const uint8_t *packet, size_t size, int error, uint8_t *out)
 {
-	struct ip inner, ip = { .ip_v = 4, .ip_hl = 5, .ip_ttl = 64, .ip_p = IPPROTO_ICMP };
-	struct icmp icmp = { .icmp_type = ICMP_UNREACH };
+	struct ip inner, ip = {.ip_v = 4, .ip_hl = 5, .ip_ttl = 64, .ip_p = IPPROTO_ICMP};
+	struct icmp icmp = {.icmp_type = ICMP_UNREACH};
 	size_t quoted;
 
 	memcpy(&inner, packet, sizeof(inner));
@@ -81,10 +83,11 @@ static size_t make_icmp4(const SlirpEngine *engine, const uint8_t *packet, size_
 	return sizeof(ip) + ICMP_MINLEN + quoted;
 }
 
-static size_t make_icmp6(const SlirpEngine *engine, const uint8_t *packet, size_t size, int error, uint8_t *out)
+static size_t make_icmp6(
+	const SlirpEngine *engine, const uint8_t *packet, size_t size, int error, uint8_t *out)
 {
-	struct ip6_hdr inner, ip = { 0 };
-	struct icmp6_hdr icmp = { .icmp6_type = ICMP6_DST_UNREACH };
+	struct ip6_hdr inner, ip = {0};
+	struct icmp6_hdr icmp = {.icmp6_type = ICMP6_DST_UNREACH};
 	uint32_t sum;
 
 	memcpy(&inner, packet, sizeof(inner));
@@ -95,7 +98,8 @@ static size_t make_icmp6(const SlirpEngine *engine, const uint8_t *packet, size_
 	ip.ip6_hlim = 64;
 	ip.ip6_src = engine->helper->plan->gateway6;
 	ip.ip6_dst = inner.ip6_src;
-	sum = checksum_add(&ip.ip6_src, 2 * sizeof(ip.ip6_src), (uint32_t)(IPPROTO_ICMPV6 + sizeof(icmp) + size));
+	sum = checksum_add(
+		&ip.ip6_src, 2 * sizeof(ip.ip6_src), (uint32_t)(IPPROTO_ICMPV6 + sizeof(icmp) + size));
 	icmp.icmp6_cksum = checksum_fold(checksum_add(packet, size, checksum_add(&icmp, sizeof(icmp), sum)));
 	memcpy(out, &ip, sizeof(ip));
 	memcpy(out + sizeof(ip), &icmp, sizeof(icmp));
@@ -133,7 +137,8 @@ void slirp_connect_check(SlirpEngine *engine, int fd)
 		return;
 	/* This takes the error away; the stack then sees a socket that is not connected, and resets the guest. */
 	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error != 0 && error != ECONNREFUSED) {
-		flow = flow_table_find(&engine->shared->flows, engine->connecting[i].syn, engine->connecting[i].size, true);
+		flow = flow_table_find(
+			&engine->shared->flows, engine->connecting[i].syn, engine->connecting[i].size, true);
 		if (flow)
 			flow->flags |= FLOW_SILENT;
 		if (error != ETIMEDOUT)

@@ -17,7 +17,8 @@
 
 #include "netns-helper/slirp-private.h"
 
-#define NUMBER_TRIES 16 /* the keeper may take a number of the shared table between our look and libslirp's socket() */
+#define NUMBER_TRIES                                                                                         \
+	16 /* the keeper may take a number of the shared table between our look and libslirp's socket() */
 
 typedef union {
 	struct sockaddr sa;
@@ -42,7 +43,8 @@ static socklen_t make_address(Address *addr, int family, const struct in6_addr *
 
 static int flags_of(const Forward *forward)
 {
-	return (forward->is_udp ? SLIRP_HOSTFWD_UDP : 0) | (forward->family == AF_INET6 ? SLIRP_HOSTFWD_V6ONLY : 0);
+	return (forward->is_udp ? SLIRP_HOSTFWD_UDP : 0) |
+	       (forward->family == AF_INET6 ? SLIRP_HOSTFWD_V6ONLY : 0);
 }
 
 /* The number that the next socket() will get. */
@@ -81,8 +83,9 @@ static bool is_throw_away(const SlirpEngine *engine, int fd, const Forward *forw
 	len = sizeof(addr);
 	if (getsockname(fd, &addr.sa, &len) < 0 || addr.sa.sa_family != bound->sa.sa_family)
 		return false;
-	if (forward->family == AF_INET ? addr.in.sin_addr.s_addr != bound->in.sin_addr.s_addr
-				       : memcmp(&addr.in6.sin6_addr, &bound->in6.sin6_addr, sizeof(struct in6_addr)) != 0)
+	if (forward->family == AF_INET
+			? addr.in.sin_addr.s_addr != bound->in.sin_addr.s_addr
+			: memcmp(&addr.in6.sin6_addr, &bound->in6.sin6_addr, sizeof(struct in6_addr)) != 0)
 		return false;
 	return !is_registered(engine, fd);
 }
@@ -92,13 +95,15 @@ static int add_throw_away(SlirpEngine *engine, const Forward *forward, const str
 {
 	Address host, guest;
 	socklen_t host_len = make_address(&host, forward->family, on, 0);
-	socklen_t guest_len = make_address(&guest, forward->family, &forward->guest_addr, forward->guest_port);
+	socklen_t guest_len =
+		make_address(&guest, forward->family, &forward->guest_addr, forward->guest_port);
 	int number = lowest_free();
 
 	if (number < 0)
 		return number;
 	errno = EIO;
-	if (slirp_add_hostxfwd(engine->slirp, &host.sa, host_len, &guest.sa, guest_len, flags_of(forward)) < 0)
+	if (slirp_add_hostxfwd(engine->slirp, &host.sa, host_len, &guest.sa, guest_len, flags_of(forward)) <
+		0)
 		return -errno;
 	for (int i = 0; i < NUMBER_TRIES; i++)
 		if (is_throw_away(engine, number + i, forward, &host))
@@ -118,7 +123,7 @@ static int forward_add(void *data, const Forward *forward)
 	int fd;
 
 	if (forward->family == AF_INET)
-		memcpy(&loopback, &(struct in_addr){ htonl(INADDR_LOOPBACK) }, sizeof(struct in_addr));
+		memcpy(&loopback, &(struct in_addr){htonl(INADDR_LOOPBACK)}, sizeof(struct in_addr));
 	fd = add_throw_away(engine, forward, &loopback);
 	if (fd == -EADDRNOTAVAIL) /* the host's loopback is down */
 		fd = add_throw_away(engine, forward, &any);
@@ -150,5 +155,6 @@ static int forward_remove(void *data, const Forward *forward)
 
 InboundEngine slirp_engine_inbound(SlirpEngine *engine)
 {
-	return (InboundEngine){ .name = "slirp", .add = forward_add, .remove = forward_remove, .engine = engine };
+	return (InboundEngine){
+		.name = "slirp", .add = forward_add, .remove = forward_remove, .engine = engine};
 }

@@ -25,17 +25,17 @@ struct SlirpEngine {
 
 	struct pollfd *fds;
 	size_t n_fds, room;
-	int fd_limit;	/* RLIMIT_NOFILE */
+	int fd_limit; /* RLIMIT_NOFILE */
 
-	bool link_gone;		/* N-143 */
-	bool peer_gone;		/* bess client */
-	bool stack_dirty;	/* DHCP has answered: save before the next wait */
-	unsigned barren_turns;	/* one after the other that poll ended although there was nothing to do */
-	uint64_t progress;	/* frames and callbacks so far */
-	uint64_t stepped_ms;	/* when the loop had its last turn */
-	uint64_t polled_ms;	/* when the stack last learnt the time; 0: never */
-	uint64_t now_ms;	/* of this turn */
-	RateLimit complaints;	/* of the stack */
+	bool link_gone; /* N-143 */
+	bool peer_gone; /* bess client */
+	bool stack_dirty; /* DHCP has answered: save before the next wait */
+	unsigned barren_turns; /* one after the other that poll ended although there was nothing to do */
+	uint64_t progress; /* frames and callbacks so far */
+	uint64_t stepped_ms; /* when the loop had its last turn */
+	uint64_t polled_ms; /* when the stack last learnt the time; 0: never */
+	uint64_t now_ms; /* of this turn */
+	RateLimit complaints; /* of the stack */
 	EventTimer *janitor;
 
 	/* Numbers + 1 under which the stack has our listening sockets, by index of the forward; 0: not served by it. */
@@ -43,9 +43,9 @@ struct SlirpEngine {
 	unsigned char *is_listener; /* one bit for each descriptor number below fd_limit */
 
 	IpFragments *fragments; /* NULL: none was seen */
-	const uint8_t *syn;	/* frame that is before the stack now, if it is a SYN */
+	const uint8_t *syn; /* frame that is before the stack now, if it is a SYN */
 	size_t syn_size;
-	Connecting *connecting;	/* sockets whose connect() has not ended: slirp-connect.c */
+	Connecting *connecting; /* sockets whose connect() has not ended: slirp-connect.c */
 	size_t n_connecting, connecting_room;
 
 	uint8_t frame[SLIRP_FRAME_MAX];

@@ -26,8 +26,8 @@ static SlirpEngine *the_engine; /* for glib's messages only: libslirp is one sta
 static bool is_dhcp_answer(const uint8_t *frame, size_t size)
 {
 	/* Ethernet, IPv4 without options (libslirp sends none), UDP from port 67 */
-	return size > 38 && frame[12] == 0x08 && frame[13] == 0x00 && frame[14] == 0x45 && frame[23] == IPPROTO_UDP &&
-	       frame[34] == 0 && frame[35] == 67;
+	return size > 38 && frame[12] == 0x08 && frame[13] == 0x00 && frame[14] == 0x45 &&
+	       frame[23] == IPPROTO_UDP && frame[34] == 0 && frame[35] == 67;
 }
 
 /*
@@ -39,8 +39,8 @@ static const uint8_t *mend_loopback_source(SlirpEngine *engine, const uint8_t *f
 	uint8_t *copy = engine->mended;
 	uint8_t gateway[4];
 
-	if (size < 42 || size > sizeof(engine->mended) || frame[12] != 0x08 || frame[13] != 0x00 || frame[14] != 0x45 ||
-		frame[23] != IPPROTO_UDP || frame[26] != 127)
+	if (size < 42 || size > sizeof(engine->mended) || frame[12] != 0x08 || frame[13] != 0x00 ||
+		frame[14] != 0x45 || frame[23] != IPPROTO_UDP || frame[26] != 127)
 		return frame;
 	memcpy(gateway, &engine->helper->plan->gateway, sizeof(gateway));
 	memcpy(copy, frame, size);
@@ -57,9 +57,11 @@ static const uint8_t *mend_loopback_source(SlirpEngine *engine, const uint8_t *f
 /* TCP with the RST flag: IPv4 without options, as libslirp sends it, or IPv6. */
 static bool is_reset(const uint8_t *frame, size_t size)
 {
-	if (size >= 54 && frame[12] == 0x08 && frame[13] == 0x00 && frame[14] == 0x45 && frame[23] == IPPROTO_TCP)
+	if (size >= 54 && frame[12] == 0x08 && frame[13] == 0x00 && frame[14] == 0x45 &&
+		frame[23] == IPPROTO_TCP)
 		return frame[47] & TH_RST;
-	return size >= 74 && frame[12] == 0x86 && frame[13] == 0xdd && frame[20] == IPPROTO_TCP && (frame[67] & TH_RST);
+	return size >= 74 && frame[12] == 0x86 && frame[13] == 0xdd && frame[20] == IPPROTO_TCP &&
+	       (frame[67] & TH_RST);
 }
 
 static ssize_t on_send_packet(const void *buf, size_t size, void *opaque)
@@ -254,7 +256,7 @@ void slirp_stack_save(SlirpEngine *engine)
 {
 	SharedState *shared = engine->shared;
 	uint32_t slot = atomic_load(&shared->stack_slot) == 1 ? 1 : 0;
-	Blob blob = { .data = shared->stack_state[slot], .size = STACK_STATE_MAX };
+	Blob blob = {.data = shared->stack_state[slot], .size = STACK_STATE_MAX};
 
 	engine->stack_dirty = false;
 	slirp_state_save(engine->slirp, blob_write, &blob);
@@ -272,6 +274,6 @@ int slirp_stack_load(SlirpEngine *engine)
 
 	if (slot == 0)
 		return 0;
-	blob = (Blob){ .data = shared->stack_state[slot - 1], .size = shared->stack_size[slot - 1] };
+	blob = (Blob){.data = shared->stack_state[slot - 1], .size = shared->stack_size[slot - 1]};
 	return slirp_state_load(engine->slirp, slirp_state_version(), blob_read, &blob) < 0 ? -EBADMSG : 0;
 }

@@ -21,22 +21,27 @@ static const char help_text[] =
 	"-m, --mtu=MTU            MTU (default=1500, min=68, max=65521)\n"
 	"-6, --enable-ipv6        enable IPv6 (fd00::/64)\n"
 	"-a, --api-socket=PATH    control socket for port forwards\n"
-	"-p, --publish=SPEC       forward [HOSTADDR:]HOSTPORT[-LAST]:GUESTPORT[/tcp|udp|tcp6|udp6], repeatable;\n"
+	"-p, --publish=SPEC       forward [HOSTADDR:]HOSTPORT[-LAST]:GUESTPORT[/tcp|udp|tcp6|udp6], "
+	"repeatable;\n"
 	"                         host port 0 is chosen and printed\n"
 	"--cidr=CIDR              network of the guest (default=10.0.2.0/24)\n"
 	"--disable-host-loopback  prohibit connecting to 127.0.0.1:* on the host\n"
 	"--netns-type=TYPE        what the target is ([path|pid|tapfd], default=pid)\n"
 	"--userns-path=PATH       user namespace to enter\n"
-	"--enable-sandbox         see nothing but /etc and /run; keep no capability but CAP_NET_BIND_SERVICE\n"
-	"--sandbox=MODE           where a step of the sandbox is not permitted: auto (next best, said on stderr)\n"
+	"--enable-sandbox         see nothing but /etc and /run; keep no capability but "
+	"CAP_NET_BIND_SERVICE\n"
+	"--sandbox=MODE           where a step of the sandbox is not permitted: auto (next best, said on "
+	"stderr)\n"
 	"                         or strict (refuse) (default=auto)\n"
 	"--enable-seccomp         filter system calls\n"
 	"--outbound-addr=IPv4     source address or interface of outbound IPv4\n"
 	"--outbound-addr6=IPv6    source address or interface of outbound IPv6\n"
 	"--disable-dns            no built-in DNS forwarder at network+3\n"
 	"--macaddress=MAC         MAC address of the interface (only with -c)\n"
-	"--data-path=PATH         how TCP is carried: splice (kernel speed), slirp, auto (default=auto: splice, else slirp)\n"
-	"--inbound-source=WHO     whose address a published port's client has in the guest ([client|gateway],\n"
+	"--data-path=PATH         how TCP is carried: splice (kernel speed), slirp, auto (default=auto: "
+	"splice, else slirp)\n"
+	"--inbound-source=WHO     whose address a published port's client has in the guest "
+	"([client|gateway],\n"
 	"                         default=client)\n"
 	"--target-type=TYPE       kind of target ([netns|bess], default=netns)\n"
 	"-h, --help               show this help and exit\n"
@@ -75,7 +80,7 @@ static void print_addr(const char *what, struct in_addr addr)
 
 void usage_print_banner(const Options *options, const AddressPlan *plan)
 {
-	struct in_addr last_lease = { htonl(ntohl(plan->dhcp.s_addr) + 15) };
+	struct in_addr last_lease = {htonl(ntohl(plan->dhcp.s_addr) + 15)};
 	char first[INET_ADDRSTRLEN], last[INET_ADDRSTRLEN], text6[INET6_ADDRSTRLEN];
 
 	printf("* MTU: %u\n", options->mtu);

@@ -22,11 +22,11 @@ static int serve(void *engine, const Forward *forward)
 
 static Worker *make_worker(void)
 {
-	static Options options = { .cidr = "10.0.2.0/24", .enable_ipv6 = true };
+	static Options options = {.cidr = "10.0.2.0/24", .enable_ipv6 = true};
 	static AddressPlan plan;
-	static Helper helper = { .options = &options, .plan = &plan };
-	static Worker worker = { .helper = &helper };
-	const InboundEngine engine = { .name = "fuzz", .add = serve, .remove = serve };
+	static Helper helper = {.options = &options, .plan = &plan};
+	static Worker worker = {.helper = &helper};
+	const InboundEngine engine = {.name = "fuzz", .add = serve, .remove = serve};
 
 	helper.shared = shared_state_new();
 	if (!helper.shared || address_plan_make(&options, &plan) < 0)
@@ -43,7 +43,8 @@ static void check_answer(char *answer)
 {
 	json_t *root = json_loads(answer, 0, NULL);
 
-	if (!root || strchr(answer, '\n') || (!json_object_get(root, "return") && !json_object_get(root, "error")))
+	if (!root || strchr(answer, '\n') ||
+		(!json_object_get(root, "return") && !json_object_get(root, "error")))
 		abort();
 	json_decref(root);
 	free(answer);

@@ -30,10 +30,11 @@ static ssize_t swallow(void *data, const void *buf, size_t size)
 
 static SlirpEngine *make_engine(void)
 {
-	static Options options = { .cidr = "10.0.2.0/24", .mtu = 1500, .enable_ipv6 = true, .disable_host_loopback = true };
+	static Options options = {
+		.cidr = "10.0.2.0/24", .mtu = 1500, .enable_ipv6 = true, .disable_host_loopback = true};
 	static AddressPlan plan;
-	static Helper helper = { .options = &options, .plan = &plan };
-	const FrameIo io = { .fd = -1, .read = no_read, .write = swallow };
+	static Helper helper = {.options = &options, .plan = &plan};
+	const FrameIo io = {.fd = -1, .read = no_read, .write = swallow};
 	EventLoop *loop = event_loop_new(NULL, "fuzz");
 
 	helper.shared = shared_state_new();

@@ -12,9 +12,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int main(int argc, char **argv)
 {
 	g_autofree char *program = g_path_get_basename(argv[0]);
-	g_autofree char *folder = g_strdup_printf("corpus-%s", g_str_has_prefix(program, "lt-") ? program + 8 : program + 5);
+	g_autofree char *folder =
+		g_strdup_printf("corpus-%s", g_str_has_prefix(program, "lt-") ? program + 8 : program + 5);
 	g_autofree char *path =
-		argc > 1 ? g_strdup(argv[1]) : g_build_filename(g_getenv("TANDEM_SRCDIR") ?: ".", "tests/fuzz", folder, NULL);
+		argc > 1 ? g_strdup(argv[1])
+			 : g_build_filename(g_getenv("TANDEM_SRCDIR") ?: ".", "tests/fuzz", folder, NULL);
 	GDir *dir = g_dir_open(path, 0, NULL);
 	const char *name;
 	int n = 0;

@@ -12,8 +12,8 @@
 #include "netns-helper/checksum.h"
 #include "netns-helper/flow-table.h"
 
-static const uint8_t guest_mac[ETH_ALEN] = { 2, 0, 0, 0, 0, 5 };
-static const uint8_t our_mac[ETH_ALEN] = { 0x52, 0x55, 10, 0, 2, 2 };
+static const uint8_t guest_mac[ETH_ALEN] = {2, 0, 0, 0, 0, 5};
+static const uint8_t our_mac[ETH_ALEN] = {0x52, 0x55, 10, 0, 2, 2};
 
 typedef struct {
 	FlowTable *table;
@@ -31,12 +31,13 @@ static void tear_down(Fixture *f, gconstpointer data)
 	g_free(f->table);
 }
 
-static void see(Fixture *f, bool from_guest, uint8_t proto, uint16_t remote_port, uint8_t flags, size_t payload, uint64_t now)
+static void see(Fixture *f, bool from_guest, uint8_t proto, uint16_t remote_port, uint8_t flags,
+	size_t payload, uint64_t now)
 {
-	struct ip ip = { .ip_v = 4, .ip_hl = 5, .ip_ttl = 64, .ip_p = proto };
-	struct tcphdr tcp = { .th_off = 5, .th_flags = flags, .th_seq = htonl(1000), .th_ack = htonl(2000) };
+	struct ip ip = {.ip_v = 4, .ip_hl = 5, .ip_ttl = 64, .ip_p = proto};
+	struct tcphdr tcp = {.th_off = 5, .th_flags = flags, .th_seq = htonl(1000), .th_ack = htonl(2000)};
 	size_t l4 = proto == IPPROTO_TCP ? sizeof(tcp) : sizeof(struct udphdr);
-	struct in_addr guest = { htonl(0x0a000264) }, remote = { htonl(0xc6336401) };
+	struct in_addr guest = {htonl(0x0a000264)}, remote = {htonl(0xc6336401)};
 
 	memset(f->frame, 0, sizeof(f->frame));
 	memcpy(f->frame, from_guest ? our_mac : guest_mac, ETH_ALEN);
@@ -85,7 +86,8 @@ static void test_life_of_a_connection(Fixture *f, gconstpointer data)
 	g_assert_cmpuint(only(f)->seq, ==, 1050);
 	g_assert_cmpuint(only(f)->started_ms, ==, 10);
 	see(f, true, IPPROTO_TCP, 80, TH_ACK | TH_FIN, 0, 14);
-	g_assert_cmpuint(flow_table_expire(f->table, 14 + 2 * FLOW_TCP_LINGER_MS), ==, 1);	/* half-closed: stays */
+	g_assert_cmpuint(
+		flow_table_expire(f->table, 14 + 2 * FLOW_TCP_LINGER_MS), ==, 1); /* half-closed: stays */
 	see(f, false, IPPROTO_TCP, 80, TH_ACK | TH_FIN, 0, 15);
 	g_assert_cmpuint(flow_table_expire(f->table, 15), ==, 1);
 	g_assert_cmpuint(flow_table_expire(f->table, 15 + FLOW_TCP_LINGER_MS + 1), ==, 0);
@@ -105,7 +107,7 @@ static void test_reset_ends_at_once(Fixture *f, gconstpointer data)
 	see(f, true, IPPROTO_TCP, 80, TH_SYN, 0, 1);
 	see(f, false, IPPROTO_TCP, 80, TH_RST | TH_ACK, 0, 2);
 	g_assert_cmpuint(count(f), ==, 0);
-	see(f, false, IPPROTO_TCP, 80, TH_RST, 0, 3);	/* nor does one make an entry */
+	see(f, false, IPPROTO_TCP, 80, TH_RST, 0, 3); /* nor does one make an entry */
 	g_assert_cmpuint(count(f), ==, 0);
 }
 
@@ -128,15 +130,15 @@ static void test_cut_frames_are_passed_over(Fixture *f, gconstpointer data)
 	size = f->size;
 	memcpy(frame, f->frame, size);
 	memset(f->table, 0, sizeof(*f->table));
-	for (size_t n = 0; n < size; n++) {	/* a copy of just that size: a sanitizer sees each byte too far */
+	for (size_t n = 0; n < size; n++) { /* a copy of just that size: a sanitizer sees each byte too far */
 		g_autofree uint8_t *cut = g_memdup2(frame, n);
 
 		flow_table_see(f->table, cut, n, true, 1);
 	}
 	g_assert_cmpuint(count(f), ==, 0);
-	frame[ETH_HLEN] = 0x4f;	/* header length beyond the packet */
+	frame[ETH_HLEN] = 0x4f; /* header length beyond the packet */
 	flow_table_see(f->table, frame, size, true, 1);
-	frame[ETH_HLEN] = 0x44;	/* shorter than a header can be */
+	frame[ETH_HLEN] = 0x44; /* shorter than a header can be */
 	flow_table_see(f->table, frame, size, true, 1);
 	g_assert_cmpuint(count(f), ==, 0);
 }
@@ -147,7 +149,7 @@ static void test_full_set_keeps_what_lives(Fixture *f, gconstpointer data)
 		see(f, true, IPPROTO_UDP, (uint16_t)port, 0, 1, 100);
 	g_assert_cmpuint(count(f), ==, FLOW_SETS * FLOW_WAYS);
 	g_assert_cmpuint(f->table->overflowed, ==, 65535 - FLOW_SETS * FLOW_WAYS);
-	for (unsigned port = 1; port <= 65535; port++)	/* those are over now, and make room */
+	for (unsigned port = 1; port <= 65535; port++) /* those are over now, and make room */
 		see(f, true, IPPROTO_UDP, (uint16_t)port, 0, 1, 200 + FLOW_UDP_IDLE_MS);
 	g_assert_cmpuint(count(f), ==, FLOW_SETS * FLOW_WAYS);
 	g_assert_cmpuint(flow_table_expire(f->table, 300 + 2 * FLOW_UDP_IDLE_MS), ==, 0);
@@ -193,7 +195,7 @@ static void test_reset_in_the_guests_place(Fixture *f, gconstpointer data)
 
 static void test_checksum_mending(void)
 {
-	uint8_t data[] = { 0x45, 0x00, 0x12, 0x34, 0x00, 0x00, 0x7f, 0x00, 0x00, 0x01 };
+	uint8_t data[] = {0x45, 0x00, 0x12, 0x34, 0x00, 0x00, 0x7f, 0x00, 0x00, 0x01};
 	uint16_t sum = checksum_fold(checksum_add(data, sizeof(data), 0));
 
 	memcpy(data + 4, &sum, sizeof(sum));

@@ -31,7 +31,7 @@ static void tear_down(Fixture *f, gconstpointer data)
 
 static void add(Fixture *f, uint16_t id, size_t offset, size_t size, bool more, uint64_t now)
 {
-	struct ip ip = { .ip_v = 4, .ip_hl = 5, .ip_ttl = 64, .ip_p = IPPROTO_UDP, .ip_id = htons(id) };
+	struct ip ip = {.ip_v = 4, .ip_hl = 5, .ip_ttl = 64, .ip_p = IPPROTO_UDP, .ip_id = htons(id)};
 	g_autofree uint8_t *frame = g_malloc0(ETH_HLEN + sizeof(ip) + size);
 
 	frame[12] = 0x08;
@@ -117,7 +117,7 @@ static void test_time_and_room(Fixture *f, gconstpointer data)
 
 static void test_forged_are_dropped(Fixture *f, gconstpointer data)
 {
-	uint8_t frame[64] = { 0 };
+	uint8_t frame[64] = {0};
 	size_t size = 0;
 
 	frame[12] = 0x08;

@@ -49,9 +49,32 @@ static void test_publish_accepted(void)
 static void test_publish_refused(void)
 {
 	static const char *const texts[] = {
-		"", ":", "80", "80:", ":80", "a:b", "80:80:80:80", "80:0", "65536:80", "80:65536", "90-80:80", "0-5:80", "80-90:80-81",
-		"65530-65535:65534", "1.2.3:80:80", "[::1:80:80", "::1:80:80", "80:80/", "80:80/sctp", "80:80/tcp5", "80:80/tcp64",
-		"80:80x", "80 :80", "+80:80", "127.0.0.1:80:80/tcp6", "[::1]:80:80/tcpx",
+		"",
+		":",
+		"80",
+		"80:",
+		":80",
+		"a:b",
+		"80:80:80:80",
+		"80:0",
+		"65536:80",
+		"80:65536",
+		"90-80:80",
+		"0-5:80",
+		"80-90:80-81",
+		"65530-65535:65534",
+		"1.2.3:80:80",
+		"[::1:80:80",
+		"::1:80:80",
+		"80:80/",
+		"80:80/sctp",
+		"80:80/tcp5",
+		"80:80/tcp64",
+		"80:80x",
+		"80 :80",
+		"+80:80",
+		"127.0.0.1:80:80/tcp6",
+		"[::1]:80:80/tcpx",
 	};
 	PortRequest r;
 
@@ -73,7 +96,7 @@ static void test_explained_with_ways_out(void)
 
 static void test_plan_of_a_network(void)
 {
-	const Options options = { .cidr = "192.168.128.0/17" };
+	const Options options = {.cidr = "192.168.128.0/17"};
 	AddressPlan p;
 
 	g_assert_cmpint(address_plan_make(&options, &p), ==, 0);
@@ -89,13 +112,24 @@ static void test_plan_of_a_network(void)
 static void test_networks_refused(void)
 {
 	static const char *const texts[] = {
-		"", "10.0.2.0", "10.0.2.0/", "10.0.2/24", "10.0.2.0/24x", " 10.0.2.0/24", "10.0.2.0/024", "0010.0.2.0/24", "256.0.0.0/8",
-		"10.0.2.0/0", "10.0.2.0/26", "10.0.2.1/24", "10.0.2.0/+4",
+		"",
+		"10.0.2.0",
+		"10.0.2.0/",
+		"10.0.2/24",
+		"10.0.2.0/24x",
+		" 10.0.2.0/24",
+		"10.0.2.0/024",
+		"0010.0.2.0/24",
+		"256.0.0.0/8",
+		"10.0.2.0/0",
+		"10.0.2.0/26",
+		"10.0.2.1/24",
+		"10.0.2.0/+4",
 	};
 	AddressPlan p;
 
 	for (size_t i = 0; i < G_N_ELEMENTS(texts); i++) {
-		const Options options = { .cidr = texts[i] };
+		const Options options = {.cidr = texts[i]};
 
 		g_assert_cmpint(address_plan_make(&options, &p), ==, -EINVAL);
 	}
@@ -103,9 +137,9 @@ static void test_networks_refused(void)
 
 static void test_macs(void)
 {
-	static const char *const bad[] = { "", "1:2:3:4:5", "1:2:3:4:5:6:7", "1:2:3:4:5:g", "1:2:3:4:5:100", "01:2:3:4:5:6", "0x2:2:3:4:5:6",
-		"2:2:3:4:5:6 ", "2-2-3-4-5-6" };
-	Options options = { .cidr = "10.0.2.0/24", .macaddress = "2:0:0:A:0:ff" };
+	static const char *const bad[] = {"", "1:2:3:4:5", "1:2:3:4:5:6:7", "1:2:3:4:5:g", "1:2:3:4:5:100",
+		"01:2:3:4:5:6", "0x2:2:3:4:5:6", "2:2:3:4:5:6 ", "2-2-3-4-5-6"};
+	Options options = {.cidr = "10.0.2.0/24", .macaddress = "2:0:0:A:0:ff"};
 	struct in6_addr addr;
 	AddressPlan p;
 
@@ -121,7 +155,7 @@ static void test_macs(void)
 
 int main(int argc, char **argv)
 {
-	const Options options = { .cidr = "10.0.2.0/24" };
+	const Options options = {.cidr = "10.0.2.0/24"};
 
 	g_test_init(&argc, &argv, NULL);
 	if (address_plan_make(&options, &plan) < 0)
