@@ -31,6 +31,7 @@
 #define ATTACH_CHUNK_MAX 8192		/* C-109 */
 #define ATTACH_DRAIN_STALL_MS 3000	/* a client that takes nothing for so long once the container has ended (C-121, C-195); before: --attach-stall */
 #define LOG_STALL_MS 2000		/* the same for a log's receiver that has stopped */
+#define LOG_BLOCK_DRAIN_MS 8000	/* --log-on-error=block once the container has ended: the reaper waits for 10 s */
 #define STALL_LOOK_MS 250
 #define IDLE_MS 3000			/* nothing for so long: give memory back */
 #define PTY_POLL_MS 100			/* C-95 */
@@ -119,6 +120,7 @@ struct Monitor {
 	uint64_t active_ms;
 	bool again;		/* there is work left that no event will announce */
 	bool is_draining;
+	uint64_t drain_ms;	/* when the last drain began */
 	uint64_t settle_ms;	/* since when only the journal is waited for */
 	bool is_settled;
 	bool done;
@@ -151,6 +153,8 @@ bool sinks_make_room(Monitor *m, unsigned stream, uint64_t tail);
 /** Mark sinks that have taken nothing for too long. @return whether one was */
 bool sinks_look_for_stalls(Monitor *m, uint64_t now_ms);
 void sinks_reopen(Monitor *m);
+/** The end: count and tell what could not be recorded. */
+void sinks_give_up_rest(Monitor *m);
 /** Make everything durable. */
 void sinks_sync(Monitor *m);
 /** Whether receivers have taken all datagrams out of their queues. */

@@ -381,11 +381,13 @@ static bool drain_stream(Monitor *m, unsigned number)
 
 static bool sinks_are_drained(const Monitor *m)
 {
+	bool is_patient = m->conmon->options->log_error_blocks && event_now_ms() - m->drain_ms < LOG_BLOCK_DRAIN_MS;
+
 	for (unsigned i = 0; i < m->st->n_sinks; i++) {
 		const LogSink *sink = &m->st->sinks[i];
 
 		for (unsigned s = 0; s < STREAMS; s++)
-			if (log_mark_pos(sink->mark[s]) != ring_head(&m->st->rings[s]) && !sink->error)
+			if (log_mark_pos(sink->mark[s]) != ring_head(&m->st->rings[s]) && (!sink->error || is_patient))
 				return false;
 	}
 	return true;
@@ -406,6 +408,7 @@ static void drain_look_for_stalls(Monitor *m)
 
 static void finish(Monitor *m)
 {
+	sinks_give_up_rest(m);
 	sinks_sync(m);	/* C-153 */
 	attach_close_all(m);
 	for (unsigned s = 0; s < STREAMS; s++)
@@ -445,6 +448,7 @@ static void monitor_drain(Monitor *m)
 
 	if (!m->is_draining) {
 		m->is_draining = true;
+		m->drain_ms = event_now_ms();
 		if (shared->payload_pid)
 			m->st->released = 1;
 		for (unsigned i = 0; i < (unsigned)m->st->n_clients_high; i++)

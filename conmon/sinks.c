@@ -266,6 +266,25 @@ void sinks_reopen(Monitor *m)
 	}
 }
 
+void sinks_give_up_rest(Monitor *m)
+{
+	for (unsigned i = 0; i < m->st->n_sinks; i++) {
+		LogSink *sink = &m->st->sinks[i];
+		uint64_t lost_before = sink->lost_bytes;
+		char text[256];
+
+		for (unsigned s = 0; s < STREAMS && m->st->released; s++)
+			log_sink_drop(sink, &m->st->rings[s], s, ring_head(&m->st->rings[s]));
+		if (sink->lost_bytes == lost_before)
+			continue;
+		snprintf(text, sizeof(text), "The container has ended; the last %llu bytes of its output could not be written to log %s "
+			"(%llu bytes were lost in all).", (unsigned long long)(sink->lost_bytes - lost_before),
+			sink->driver->name, (unsigned long long)sink->lost_bytes);
+		diag_warn("%s", text);
+		event_log_emit(m->conmon->events, EVENT_ID_SINK_FAILED, 4, text, NULL);
+	}
+}
+
 void sinks_sync(Monitor *m)
 {
 	for (unsigned i = 0; i < m->st->n_sinks; i++) {
