@@ -6,6 +6,7 @@ conmon_monitor_sources = \
 	conmon/exact-send.c conmon/exact-send.h \
 	conmon/failure-text.c \
 	conmon/input.c \
+	conmon/log/address.c \
 	conmon/log/datagram.c \
 	conmon/log/driver.c conmon/log/driver.h \
 	conmon/log/file.c \

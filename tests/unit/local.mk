@@ -15,7 +15,7 @@ EXTRA_DIST += tests/unit/kill-steps.h
 tests_unit_test_source_SOURCES = tests/unit/test-source.c conmon/ring.c conmon/source.c
 tests_unit_test_exact_send_SOURCES = tests/unit/test-exact-send.c conmon/exact-send.c
 tests_unit_test_log_file_SOURCES = tests/unit/test-log-file.c conmon/diag.c conmon/exact-send.c conmon/ring.c \
-	conmon/log/datagram.c conmon/log/driver.c conmon/log/file.c conmon/log/file-rotate.c conmon/log/journald.c \
+	conmon/log/address.c conmon/log/datagram.c conmon/log/driver.c conmon/log/file.c conmon/log/file-rotate.c conmon/log/journald.c \
 	conmon/log/json-file.c conmon/log/k8s-file.c conmon/log/syslog.c
 
 # So are those of the process side.
@@ -30,7 +30,7 @@ tests_unit_test_exit_report_SOURCES = tests/unit/test-exit-report.c tests/unit/k
 	conmon/exit-report.c conmon/diag.c
 tests_unit_test_json_text_SOURCES = tests/unit/test-json-text.c conmon/json-text.c
 tests_unit_test_options_SOURCES = tests/unit/test-options.c conmon/options.c conmon/validation.c conmon/log-allowlist.c \
-	conmon/diag.c
+	conmon/diag.c conmon/log/address.c
 tests_unit_test_sync_pipe_SOURCES = tests/unit/test-sync-pipe.c tests/unit/kill-somewhere.h \
 	conmon/sync-pipe.c conmon/json-text.c conmon/diag.c
 
