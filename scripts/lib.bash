@@ -30,8 +30,8 @@ tandem_packages_run=(
 )
 # What only the tests and checks need. systemd is here for its journald, which tests start by themselves.
 tandem_packages_check=(
-	bats clang clang-format shellcheck buildah rootlesskit fuse-overlayfs passt nftables socat systemd dbus jq bsdextrautils
-	libclang-rt-14-dev git zstd
+	bats clang clang-format shellcheck buildah rootlesskit fuse-overlayfs passt nftables socat ncat udhcpc systemd dbus jq
+	libclang-rt-14-dev git zstd gzip
 )
 
 # say TEXT...: progress, on stderr, so that it never mixes with results.
