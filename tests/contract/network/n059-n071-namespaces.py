@@ -126,7 +126,7 @@ def _(t):
 def _(t):
 	g, h, path = t.api_pair()
 	for pid in h.all_pids():
-		tap.same(os.readlink('/proc/%d/ns/net' % h.pid), os.readlink('/proc/self/ns/net'), 'network namespace')
+		tap.same(os.readlink('/proc/%d/ns/net' % pid), os.readlink('/proc/self/ns/net'), 'network namespace')
 	port = helperlab.free_port()
 	helperlab.forward(path, port, 80)
 	listening = g.run('ss', '-Hltn') + g.run('ss', '-Hlun')
