@@ -20,6 +20,7 @@ NETWORK_CONTRACT_TESTS = \
 	tests/contract/network/n203-n205-output.py \
 	tests/contract/network/n249-n264-leaks-and-spins.py \
 	tests/contract/network/x-additions.py \
+	tests/contract/network/x-hostile-frames.py \
 	tests/contract/network/x-leak-curve.py \
 	tests/contract/network/x-protocol-examples.py \
 	tests/contract/network/x-survival.py \

@@ -77,6 +77,7 @@ def _(t):
 					with p:
 						c.sendall(b'request')
 						tap.same(p.recv(10), b'request', 'bytes')
+						c.close()	# the guest first: libslirp keeps the others for ten seconds
 			done += part
 			curve.point('%s, after %d' % (path, done))
 		curve.back(30)
