@@ -164,6 +164,8 @@ def _(t):
 	os.write(gate, b'go\n')
 	n = 0
 	while not t.has_exit(b) and n < 8:
+		# an event may still be one of the file before
+		tap.until(lambda: os.path.exists(t.log) or t.has_exit(b), 'the file of the last reopen')
 		os.rename(t.log, t.log + '.%d' % n)
 		n += 1
 		t.ctl(b, '2 0 0\n')
