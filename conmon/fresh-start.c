@@ -34,6 +34,7 @@ static const size_t string_fields[] = {
 	offsetof(ConmonOptions, log_syslog_address),
 	offsetof(ConmonOptions, log_on_error),
 	offsetof(ConmonOptions, attach_policy),
+	offsetof(ConmonOptions, log_rate_policy),
 	offsetof(ConmonOptions, log_tag),
 	offsetof(ConmonOptions, log_level),
 	offsetof(ConmonOptions, exit_dir),

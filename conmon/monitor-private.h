@@ -11,6 +11,7 @@
 #include "conmon/exact-send.h"
 #include "conmon/log/driver.h"
 #include "conmon/monitor.h"
+#include "conmon/rate.h"
 #include "conmon/ring.h"
 #include "conmon/shared.h"
 #include "conmon/source.h"
@@ -63,6 +64,7 @@ struct MonitorState {
 	_Atomic int text_is_made;	/* shared->failure_text is filled in */
 	uint64_t drain_bound[STREAMS];	/* position up to which the final drain reads; 0: not set */
 	_Atomic int n_clients_high;
+	Rate rates[STREAMS];
 	Client clients[CLIENTS_MAX];	/* last: pages of unused slots are never touched */
 };
 
@@ -76,7 +78,7 @@ typedef struct {
 	EventSource *source;
 	bool is_ready, is_muted, is_pty;
 	bool was_full;		/* the last read got all it asked for: more is on its way */
-	EventTimer *poll_timer;	/* pty without slave */
+	EventTimer *poll_timer;	/* pty without slave; a stream that has used up its rate */
 	int pipe_size;
 } Stream;
 
@@ -146,6 +148,8 @@ void sinks_prepare(MonitorState *st, const ConmonOptions *options);
 void sinks_open(Monitor *m);
 /** Record what is in the ring of @p stream. */
 void sinks_pump(Monitor *m, unsigned stream, LogUrgency urgency);
+/** Leave out of all logs what is not recorded yet of @p stream: it is beyond its rate. */
+void sinks_drop_new(Monitor *m, unsigned stream);
 /** Lowest position that a sink still needs. */
 uint64_t sinks_tail(const Monitor *m, unsigned stream);
 /** The ring is full: drop what hopeless sinks hold. @return whether there is a sink left that must be waited for */

@@ -34,6 +34,7 @@
 #define PIPE_SIZE_IDLE 65536	/* bytes; the kernel's default */
 #define BUSY_READ 32768		/* a read of so much means that more is on its way */
 #define CLIENTS_FIRST_MAX 4096	/* bytes; less looks like an answer that someone at a terminal waits for: see deliver_output() */
+#define RATE_READ_MAX 8192	/* bytes; how far a stream with a limited rate may overdraw */
 #define PTY_READ_MAX 4096	/* bytes; a terminal never has more at once, and splice(2) allocates for what it is asked */
 #define PTY_READS 16		/* per wake-up: one record batch for so many reads */
 #define SETTLE_MS 100	/* at most, for the journal to look at who sent what, before we are gone (C-171) */
@@ -135,7 +136,7 @@ static void on_stream(void *data, uint32_t events)
 	stream->is_ready = true;
 }
 
-/* No slave is open: the kernel would report a hang-up without end. Look again from time to time (C-95). */
+/* No slave is open, or the stream has used up its rate: the kernel would report it without end. Look again from time to time (C-95). */
 static void on_poll_timer(void *data)
 {
 	Stream *stream = data;
@@ -190,14 +191,48 @@ static void stream_grow(Monitor *m, Stream *stream, size_t got)
 	stream->pipe_size = READ_MAX;	/* tried */
 }
 
+static void stream_pause(Monitor *m, Stream *stream, uint64_t delay_ms)
+{
+	(void)event_source_mute(stream->source);
+	stream->is_ready = false;
+	if (!stream->poll_timer)
+		stream->poll_timer = event_loop_add_timer(m->loop, delay_ms, on_poll_timer, stream);
+	else
+		event_timer_set(stream->poll_timer, delay_ms);
+}
+
+/* Whether the stream must not be read now: it is in debt, and the policy is to wait. */
+static bool rate_holds(Monitor *m, Stream *stream)
+{
+	const ConmonOptions *o = m->conmon->options;
+	uint64_t wait_ms;
+
+	if (!rate_is_limited(o) || o->log_rate_drops || m->is_draining || !m->st->released)
+		return false;
+	wait_ms = rate_wait_ms(&m->st->rates[stream->stream], o, event_now_ms());
+	if (wait_ms > 0)
+		stream_pause(m, stream, wait_ms);
+	return wait_ms > 0;
+}
+
+/* @size bytes have been read: pay for them, or leave them out. */
+static void rate_take(Monitor *m, unsigned number, size_t size)
+{
+	const ConmonOptions *o = m->conmon->options;
+	const Ring *ring = &m->st->rings[number];
+
+	if (!rate_is_limited(o))
+		return;
+	if (o->log_rate_drops && rate_wait_ms(&m->st->rates[number], o, event_now_ms()) > 0)
+		sinks_drop_new(m, number);
+	else
+		rate_pay(&m->st->rates[number], o, ring_at(ring, ring_head(ring) - size), size);
+}
+
 static void stream_ended(Monitor *m, Stream *stream, int error)
 {
 	if (error == -EIO && stream->is_pty) {
-		(void)event_source_mute(stream->source);
-		if (!stream->poll_timer)
-			stream->poll_timer = event_loop_add_timer(m->loop, PTY_POLL_MS, on_poll_timer, stream);
-		else
-			event_timer_set(stream->poll_timer, PTY_POLL_MS);
+		stream_pause(m, stream, PTY_POLL_MS);
 		return;
 	}
 	if (error < 0)
@@ -241,6 +276,10 @@ static size_t stream_read(Monitor *m, unsigned number)
 		stream_mute(m, stream);
 		return 0;
 	}
+	if (rate_holds(m, stream))
+		return 0;
+	if (rate_is_limited(m->conmon->options) && room > RATE_READ_MAX)
+		room = RATE_READ_MAX;
 	attach_accept(m);	/* C-112 */
 	n = stream_fill(m, stream, room);
 	stream->is_ready = false;	/* the poll is level-triggered */
@@ -252,6 +291,7 @@ static size_t stream_read(Monitor *m, unsigned number)
 	}
 	stream->was_full = n >= BUSY_READ;
 	stream_grow(m, stream, (size_t)n);
+	rate_take(m, number, (size_t)n);
 	return (size_t)n;
 }
 

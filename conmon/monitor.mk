@@ -17,6 +17,7 @@ conmon_monitor_sources = \
 	conmon/log/syslog.c \
 	conmon/monitor.c conmon/monitor.h conmon/monitor-private.h \
 	conmon/notify-relay.c \
+	conmon/rate.c conmon/rate.h \
 	conmon/ring.c conmon/ring.h \
 	conmon/sinks.c \
 	conmon/source.c conmon/source.h

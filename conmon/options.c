@@ -153,6 +153,14 @@ ConmonOptions *options_parse(int argc, char **argv, char **ret_reason)
 			"Log driver and file (repeatable); drivers: k8s-file, json-file, journald, syslog, passthrough, none",
 			"[DRIVER:]PATH"),
 		FLAG("log-rotate", 0, log_rotate, "Keep backups when a log file reaches its size limit"),
+		{"log-rate", 0, 0, G_OPTION_ARG_INT64, &o->log_rate_bytes,
+			"Bytes per second that each stream may log", "BYTES"},
+		{"log-rate-burst", 0, 0, G_OPTION_ARG_INT, &o->log_rate_burst,
+			"Seconds' worth of the rates that may come at once (default 1)", "SECONDS"},
+		{"log-rate-lines", 0, 0, G_OPTION_ARG_INT64, &o->log_rate_lines,
+			"Lines per second that each stream may log", "LINES"},
+		STRING("log-rate-policy", 0, log_rate_policy,
+			"What happens beyond the rates: block (default), drop (counted)", "POLICY"),
 		{"log-rotate-age", 0, 0, G_OPTION_ARG_INT64, &o->log_rotate_age,
 			"Age at which a log file is replaced or rotated", "SECONDS"},
 		{"log-size-max", 0, 0, G_OPTION_ARG_INT64, &o->log_size_max, "Size limit of a log file",
@@ -203,6 +211,7 @@ ConmonOptions *options_parse(int argc, char **argv, char **ret_reason)
 	o->log_size_max = o->log_global_size_max = -1;
 	o->log_max_files = 1;
 	o->attach_stall = 5;
+	o->log_rate_burst = 1;
 	o->log_k8s_fd = -1;
 	g_option_context_set_description(context, description);
 	g_option_context_add_main_entries(context, entries, NULL);

@@ -33,6 +33,10 @@ typedef struct {
 	char *log_json_path, *log_syslog_address;	/* from log_paths; NULL: not wanted */
 	char *log_on_error, *attach_policy;	/* as given, or NULL */
 	bool log_error_blocks, log_error_stops, attach_detaches;
+	int64_t log_rate_bytes, log_rate_lines;	/* of each stream, per second; <= 0: unlimited */
+	int log_rate_burst;			/* seconds' worth that may come at once */
+	char *log_rate_policy;			/* as given, or NULL */
+	bool log_rate_drops;
 	int64_t log_rotate_age;			/* seconds; <= 0 never */
 	int attach_stall;			/* seconds that a client which does not read may hold up the container */
 	int64_t log_size_max, log_global_size_max;	/* bytes; <= 0 unlimited */

@@ -191,6 +191,12 @@ void sinks_pump(Monitor *m, unsigned stream, LogUrgency urgency)
 	}
 }
 
+void sinks_drop_new(Monitor *m, unsigned stream)
+{
+	for (unsigned i = 0; i < m->st->n_sinks; i++)
+		log_sink_drop(&m->st->sinks[i], &m->st->rings[stream], stream, ring_head(&m->st->rings[stream]));
+}
+
 uint64_t sinks_tail(const Monitor *m, unsigned stream)
 {
 	uint64_t tail = ring_head(&m->st->rings[stream]);

@@ -12,6 +12,8 @@
 #include "conmon/log-allowlist.h"
 #include "conmon/log/driver.h"
 
+#define LOG_RATE_MAX (100LL * 1000 * 1000 * 1000) /* per second; no overflow in rate.c */
+#define LOG_RATE_BURST_MAX 3600 /* seconds */
 #define ATTACH_STALL_MAX 86400 /* seconds */
 #define JOURNALD_CID_MIN 13 /* characters: CONTAINER_ID is its first 12 */
 
@@ -299,6 +301,7 @@ static int check_log_fields(const ConmonOptions *o)
 static int check_log_policies(ConmonOptions *o)
 {
 	const char *error = o->log_on_error ? o->log_on_error : "drop";
+	const char *rate = o->log_rate_policy ? o->log_rate_policy : "block";
 	const char *attach = o->attach_policy ? o->attach_policy : "drop-behind";
 
 	o->log_error_blocks = strcmp(error, "block") == 0;
@@ -310,6 +313,19 @@ static int check_log_policies(ConmonOptions *o)
 	}
 	if (!o->attach_detaches && strcmp(attach, "drop-behind") != 0) {
 		diag_error("--attach-policy must be drop-behind or detach, not '%s'", attach);
+		return -EINVAL;
+	}
+	if (strcmp(rate, "block") != 0 && strcmp(rate, "drop") != 0) {
+		diag_error("--log-rate-policy must be block or drop, not '%s'", rate);
+		return -EINVAL;
+	}
+	o->log_rate_drops = strcmp(rate, "drop") == 0;
+	if (o->log_rate_bytes > LOG_RATE_MAX || o->log_rate_lines > LOG_RATE_MAX) {
+		diag_error("--log-rate and --log-rate-lines must be at most %lld", (long long)LOG_RATE_MAX);
+		return -EINVAL;
+	}
+	if (o->log_rate_burst < 1 || o->log_rate_burst > LOG_RATE_BURST_MAX) {
+		diag_error("--log-rate-burst must be 1 to %d seconds, got %d", LOG_RATE_BURST_MAX, o->log_rate_burst);
 		return -EINVAL;
 	}
 	if (o->attach_stall < 0 || o->attach_stall > ATTACH_STALL_MAX) {

@@ -10,7 +10,8 @@ UNIT_TESTS += \
 	tests/unit/test-supervise
 
 # The monitor's modules are compiled into their tests.
-UNIT_TESTS += tests/unit/test-source tests/unit/test-exact-send tests/unit/test-log-file
+UNIT_TESTS += tests/unit/test-source tests/unit/test-exact-send tests/unit/test-log-file tests/unit/test-rate
+tests_unit_test_rate_SOURCES = tests/unit/test-rate.c conmon/rate.c
 EXTRA_DIST += tests/unit/kill-steps.h
 tests_unit_test_source_SOURCES = tests/unit/test-source.c conmon/ring.c conmon/source.c
 tests_unit_test_exact_send_SOURCES = tests/unit/test-exact-send.c conmon/exact-send.c

@@ -129,10 +129,36 @@ def _(t):
 		tap.has(got[0], b' box - - [container@32473 id="' + b.id.encode())
 
 
+@test('--log-rate-policy drop', 'lines beyond the rate are left out and counted, attached clients get them all', ours=OURS)
+def _(t):
+	b = t.bundle('i=0; while [ $i -lt 3000 ]; do echo "line $i"; i=$((i+1)); done; read x < /shared/go; echo last')
+	gate = b.fifo()
+	r = t.create(b, '--log-rate-lines', '50', '--log-rate-policy', 'drop')
+	c = t.attach(b)
+	b.start()
+	c.read_until(b'line 2999\n')
+	os.write(gate, b'go\n')
+	tap.has(c.read_end(), b'line 1500\n')
+	tap.same(r.end(), 0)
+	records = t.records()
+	lines = [rec.content for rec in records if rec.content.startswith(b'line ')]
+	tap.true(0 < len(lines) < 3000, 'some are left out: %d' % len(lines))
+
+
+@test('--log-rate block', 'a limited stream loses nothing', ours=OURS)
+def _(t):
+	b = t.bundle('i=0; while [ $i -lt 3000 ]; do echo "line $i"; i=$((i+1)); done')
+	r = t.create(b, '--log-rate', '20000')
+	b.start()
+	tap.same(r.end(), 0)
+	tap.same(t.logged(), b''.join(b'line %d\n' % i for i in range(3000)))
+
+
 @test('policies', 'wrong values are refused in one line', ours=OURS)
 def _(t):
 	for words, part in ((('--log-on-error', 'x'), 'drop, block or stop'), (('--attach-policy', 'x'), 'drop-behind or detach'),
-			(('--attach-stall', '-1'), '0 to'), (('-l', 'syslog:here'), 'syslog needs'), (('-l', 'json-file:'), 'filename')):
+			(('--attach-stall', '-1'), '0 to'), (('--log-rate-policy', 'x'), 'block or drop'),
+			(('--log-rate-burst', '0'), '1 to'), (('-l', 'syslog:here'), 'syslog needs'), (('-l', 'json-file:'), 'filename')):
 		b = t.plain()
 		r = t.conmon('-c', b.id, '-u', b.id, '-r', '/bin/true', '-l', 'none', *words, sync=None)
 		tap.same(r.front_status(), 1)
