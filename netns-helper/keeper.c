@@ -185,6 +185,10 @@ static void on_event(Supervisor *sv, void *data, const SuperviseEvent *event)
 		fprintf(stderr, "%s\n", text);
 	if (event->kind == SUPERVISE_DIED && is_start_failure(helper, event))
 		supervise_keeper_quit(sv, EXIT_FAILURE);
+	if (event->kind == SUPERVISE_HOPELESS && helper->options->stop_on_worker_failure) {
+		clean_up(helper);
+		supervise_keeper_quit(sv, EXIT_FAILURE);
+	}
 	update_state(helper);
 }
 

@@ -29,6 +29,7 @@ enum {
 	OPT_SANDBOX,
 	OPT_DATA_PATH,
 	OPT_INBOUND_SOURCE,
+	OPT_ON_WORKER_FAILURE,
 };
 
 static const struct option long_options[] = {
@@ -57,6 +58,7 @@ static const struct option long_options[] = {
 	{"sandbox", required_argument, NULL, OPT_SANDBOX},
 	{"data-path", required_argument, NULL, OPT_DATA_PATH},
 	{"inbound-source", required_argument, NULL, OPT_INBOUND_SOURCE},
+	{"on-worker-failure", required_argument, NULL, OPT_ON_WORKER_FAILURE},
 	{0},
 };
 
@@ -137,6 +139,7 @@ static int take_checked(Options *options, int opt, const char *value)
 	static const char *const sandbox_words[] = {"auto", "strict", NULL};
 	static const char *const path_words[] = {"auto", "slirp", "splice", NULL};
 	static const char *const source_words[] = {"client", "gateway", NULL};
+	static const char *const failure_words[] = {"continue", "stop", NULL};
 	int index;
 
 	switch (opt) {
@@ -162,6 +165,11 @@ static int take_checked(Options *options, int opt, const char *value)
 		if (parse_choice("--inbound-source", value, source_words, &index) < 0)
 			return -EINVAL;
 		options->inbound_gateway = index == 1;
+		return 0;
+	case OPT_ON_WORKER_FAILURE:
+		if (parse_choice("--on-worker-failure", value, failure_words, &index) < 0)
+			return -EINVAL;
+		options->stop_on_worker_failure = index == 1;
 		return 0;
 	}
 	return -EINVAL; /* getopt has said what is wrong */

@@ -47,6 +47,7 @@ typedef struct {
 	const char *outbound_addr6;
 	const char *macaddress; /* text; NULL: random */
 	DataPath data_path;
+	bool stop_on_worker_failure; /* end when no worker can be started any more; else try on */
 	bool inbound_gateway; /* spliced clients of published ports appear as the gateway, not as themselves */
 
 	const char *publish[OPTIONS_PUBLISH_MAX]; /* texts of -p */

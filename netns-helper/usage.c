@@ -43,6 +43,7 @@ static const char help_text[] =
 	"--inbound-source=WHO     whose address a published port's client has in the guest "
 	"([client|gateway],\n"
 	"                         default=client)\n"
+	"--on-worker-failure=DO   when no worker can be started any more ([continue|stop], default=continue: try on)\n"
 	"--target-type=TYPE       kind of target ([netns|bess], default=netns)\n"
 	"-h, --help               show this help and exit\n"
 	"-v, --version            show version and exit\n";
