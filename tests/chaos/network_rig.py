@@ -40,6 +40,7 @@ class Guest:
 		self.keeper = self.process.pid
 		if os.read(ready, 1) != b'1':
 			raise RuntimeError('%s: helper is not ready: %s' % (self.name, open(self.output.name).read()[-600:]))
+		self.ready_at = time.monotonic()
 		os.close(ready)
 		self.guest.ip('link', 'set', 'lo', 'up')
 		self.server = self.guest.popen(self.rig.programs.load, 'run', 'port=%d' % PORT, stdin=subprocess.DEVNULL,
