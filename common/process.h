@@ -14,6 +14,16 @@
  */
 pid_t process_clone_shared(int *ret_pidfd);
 
+/**
+ * The same, with pid and pidfd of the child written to shared memory by the very system call: whoever finds the parent killed afterwards
+ * finds them there, before the child has run a single instruction.
+ *
+ * @param slot        gets the pid; 0 on failure
+ * @param pidfd_slot  gets the pidfd; -1 on failure
+ * @return 0 in the child, its pid in the parent, or -errno
+ */
+pid_t process_clone_recorded(_Atomic pid_t *slot, _Atomic int *pidfd_slot);
+
 /** pidfd_open(2). @return descriptor, close-on-exec, or -errno */
 int process_pidfd_open(pid_t pid);
 /** pidfd_send_signal(2). @return 0 or -errno */

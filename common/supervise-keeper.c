@@ -64,13 +64,19 @@ static void report(KeeperView *view, SuperviseEventKind kind, pid_t pid, int cod
 
 /* --- starting --- */
 
+static void register_pidfd(KeeperView *view)
+{
+	char name[FD_STORE_NAME_MAX];
+
+	supervise_pidfd_name(name, sizeof(name), spec_of(view)->name);
+	(void)fd_store_replace(view->sv->store, name, atomic_load(&slot_at(view)->pidfd)); /* full: it is watched all the same */
+}
+
 static void start_worker(KeeperView *view)
 {
 	Supervisor *sv = view->sv;
 	WorkerSlot *slot = slot_at(view);
 	unsigned restarts = atomic_load(&slot->starts);
-	char name[FD_STORE_NAME_MAX];
-	int pidfd = -1;
 	pid_t pid;
 
 	atomic_store(&slot->started_ms, event_now_ms());
@@ -78,19 +84,18 @@ static void start_worker(KeeperView *view)
 	atomic_store(&slot->ready_ms, 0);
 	slot->lost[0] = '\0';
 	atomic_store(&slot->phase, WORKER_STARTING);
-	pid = process_clone_shared(&pidfd);
+	atomic_store(&slot->starts, restarts + 1);
+	/* were we killed before its pid is in the slot, the next keeper would start a second one */
+	pid = process_clone_recorded(&slot->pid, &slot->pidfd);
 	if (pid == 0)
 		supervise_become_worker(sv, view->index, restarts);
 	if (pid < 0) { /* out of processes or descriptors: try again later */
+		atomic_store(&slot->starts, restarts);
 		atomic_store(&slot->phase, WORKER_IDLE);
 		schedule_start(view, SUPERVISE_BACKOFF_MAX_MS);
 		return;
 	}
-	supervise_pidfd_name(name, sizeof(name), spec_of(view)->name);
-	(void)fd_store_replace(sv->store, name, pidfd); /* full registry: it is watched all the same */
-	atomic_store(&slot->pidfd, pidfd);
-	atomic_store(&slot->pid, pid);
-	atomic_store(&slot->starts, restarts + 1);
+	register_pidfd(view);
 	view->hung_once = view->killed_as_hung = view->reported = false;
 }
 
@@ -324,6 +329,7 @@ static void watch_or_start(Supervisor *sv, unsigned i)
 		return;
 	if (pid > 0 && atomic_load(&slot->pidfd) >= 0) {
 		view->reported = true;
+		register_pidfd(view); /* our predecessor may not have come to it */
 		if (event_loop_add_fd(sv->loop, atomic_load(&slot->pidfd), EPOLLIN, on_foreign_worker, view,
 			    &view->pidfd_source) == 0)
 			return;
