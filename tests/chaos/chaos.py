@@ -87,6 +87,8 @@ class Killer:
 		roles = '+'.join(sorted(rig.role(target, p) for p in victims))
 		if 'conmon' in roles:
 			return 0	# a child that is about to become the runtime or the exit command: not ours
+		if not rig.allows(roles, len(pids)):
+			return 0
 		if number == signal.SIGSTOP and 'keeper' in roles:
 			number = signal.SIGKILL		# nobody watches whether the keeper hangs
 		# the last look: whoever is to survive must still be there
