@@ -16,7 +16,8 @@ socklen_t log_address_parse(const char *address, struct sockaddr_storage *ret_ad
 	struct sockaddr_un *un = (struct sockaddr_un *)(void *)ret_addr;
 	const char *host = address + strlen("udp:"), *colon = strrchr(address, ':');
 	struct addrinfo *found = NULL;
-	const struct addrinfo hints = { .ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV };
+	const struct addrinfo hints = {
+		.ai_socktype = SOCK_DGRAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV};
 	char name[INET6_ADDRSTRLEN + 1];
 	socklen_t size = 0;
 
@@ -32,7 +33,7 @@ socklen_t log_address_parse(const char *address, struct sockaddr_storage *ret_ad
 		return 0;
 	memcpy(name, host, (size_t)(colon - host));
 	name[colon - host] = '\0';
-	if (name[0] == '[' && name[strlen(name) - 1] == ']') {	/* [::1]:514 */
+	if (name[0] == '[' && name[strlen(name) - 1] == ']') { /* [::1]:514 */
 		name[strlen(name) - 1] = '\0';
 		memmove(name, name + 1, strlen(name));
 	}

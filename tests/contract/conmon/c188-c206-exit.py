@@ -242,14 +242,14 @@ def _(t):
 	python = 1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1)	# Python ignores these itself
 	for name in ('seen', 'seen-runtime'):
 		s = json.loads(t.text(t.path(name)))
-		tap.same((s['ignored'] & ~python, s['blocked']), (0, 0), name)
+		tap.same((s['ignored'] & ~python & 0x7fffffff, s['blocked']), (0, 0), name)	# 32 and 33 are the C library's
 	shell = exit_program(t, "grep SigIgn /proc/self/status > %s" % t.path('ignored'))
 	b = t.bundle(['/bin/grep', 'SigIgn', '/proc/self/status'])
 	r = t.create(b, '--exit-command', shell)
 	b.start()
 	r.end()
-	tap.same(int(t.text(t.path('ignored')).split()[1], 16), 0, 'ignored in the exit command')
-	tap.same(int(t.logged().split()[1], 16), 0, 'ignored in the container')
+	tap.same(int(t.text(t.path('ignored')).split()[1], 16) & 0x7fffffff, 0, 'ignored in the exit command')
+	tap.same(int(t.logged().split()[1], 16) & 0x7fffffff, 0, 'ignored in the container')
 
 
 @test('C-203 C-205', 'the exit command\'s own status changes nothing; one that does not exist is no error')

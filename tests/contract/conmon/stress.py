@@ -19,8 +19,8 @@ from conmonlab import BOTH, SCALE	# noqa: E402
 from tap import test	# noqa: E402
 
 SIZE = 500000
-COUNT = 8 * SCALE
-EXECS = 25 * SCALE
+COUNT = 5 * SCALE
+EXECS = 15 * SCALE
 MIB = int(os.environ.get('CONTRACT_ATTACH_MIB', '24'))
 SECONDS = 40 * SCALE
 
