@@ -142,6 +142,8 @@ ConmonOptions *options_parse(int argc, char **argv, char **ret_reason)
 			"Directory that log files may be created below (repeatable)", "DIR"),
 		{"log-global-size-max", 0, 0, G_OPTION_ARG_INT64, &o->log_global_size_max,
 			"Bytes in total after which nothing more is logged to a file", "BYTES"},
+		{"log-backups-size-max", 0, 0, G_OPTION_ARG_INT64, &o->log_backups_max,
+			"Bytes that the backups of a log may have together with --log-rotate", "BYTES"},
 		LIST("log-label", 0, log_labels, "Additional journald field (repeatable)", "LABEL=VALUE"),
 		STRING("log-level", 0, log_level,
 			"Level of conmon's own messages: error, warn, info, debug, trace", "LEVEL"),

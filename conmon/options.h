@@ -37,6 +37,7 @@ typedef struct {
 	int log_rate_burst;			/* seconds' worth that may come at once */
 	char *log_rate_policy;			/* as given, or NULL */
 	bool log_rate_drops;
+	int64_t log_backups_max;		/* bytes of all backups of a log; <= 0 unlimited */
 	int64_t log_rotate_age;			/* seconds; <= 0 never */
 	int attach_stall;			/* seconds that a client which does not read may hold up the container */
 	int64_t log_size_max, log_global_size_max;	/* bytes; <= 0 unlimited */

@@ -137,6 +137,7 @@ typedef struct {
 	int64_t size_max, total_max;	/* <= 0: unlimited */
 	bool rotate;
 	int max_files;
+	int64_t backups_max;	/* bytes of all backups together; <= 0: unlimited */
 	int64_t age_max;	/* seconds after which a file is rotated; <= 0: never */
 	int64_t born;		/* when the present file was begun: CLOCK_REALTIME seconds, as stamps */
 	int64_t total;		/* written so far, with what was there before us (C-158) */

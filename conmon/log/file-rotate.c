@@ -93,6 +93,23 @@ static void backups_shift(const char *path, int max)
 	}
 }
 
+/* The newest backups stay as long as all together have at most @max bytes; once one is too much, so are all older ones. */
+static void backups_trim(const char *path, int max_files, int64_t max)
+{
+	char name[PATH_MAX + 16];
+	int64_t total = 0;
+	struct stat st;
+
+	for (int k = 1; max > 0 && k <= max_files; k++) {
+		snprintf(name, sizeof(name), "%s.%d", path, k);
+		if (lstat(name, &st) < 0)
+			continue;
+		total += st.st_size;
+		if (total > max)
+			(void)unlink(name);
+	}
+}
+
 static int rotate_keep(const LogFile *file, const char *path)
 {
 	char backup[PATH_MAX + 16];
@@ -104,6 +121,7 @@ static int rotate_keep(const LogFile *file, const char *path)
 		snprintf(backup, sizeof(backup), "%s.1", path);
 		if (rename(path, backup) < 0)
 			return -errno;
+		backups_trim(path, file->max_files, file->backups_max);
 	}
 	return file_create(path, 0);
 }

@@ -211,6 +211,7 @@ static void json_prepare(LogSink *sink, const ConmonOptions *options)
 	sink->file.rotate = options->log_rotate;
 	sink->file.max_files = options->log_max_files;
 	sink->file.age_max = options->log_rotate_age;
+	sink->file.backups_max = options->log_backups_max;
 }
 
 static bool json_is_wanted(const ConmonOptions *options)

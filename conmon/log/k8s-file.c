@@ -78,6 +78,7 @@ static void k8s_prepare(LogSink *sink, const ConmonOptions *options)
 	sink->file.rotate = options->log_rotate;
 	sink->file.max_files = options->log_max_files;
 	sink->file.age_max = options->log_rotate_age;
+	sink->file.backups_max = options->log_backups_max;
 }
 
 int log_k8s_open(const char *path)

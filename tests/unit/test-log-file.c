@@ -314,6 +314,41 @@ static void test_max_files(void)
 	world_free(world);
 }
 
+static void test_backups_size(void)
+{
+	World *world = world_new();
+
+	world->options.log_size_max = 60;
+	world->options.log_rotate = true;
+	world->options.log_max_files = 8;
+	world->options.log_backups_max = 100;	/* two of 47 bytes */
+	log_k8s_file.prepare(&world->sink, &world->options);
+	put(world, 0, "1\n2\n3\n4\n5\n6\n", 12);
+	g_assert_cmpint(write_all(world), ==, 0);
+	assert_log(world, 8, "stdout", "4\n5\n6\n", 6);
+	world_free(world);
+}
+
+static void test_age(void)
+{
+	World *world = world_new();
+
+	world->options.log_rotate = true;
+	world->options.log_rotate_age = 100;
+	log_k8s_file.prepare(&world->sink, &world->options);
+	put(world, 0, "old\n", 4);
+	g_assert_cmpint(write_all(world), ==, 0);
+	put(world, 0, "same file\n", 10);
+	g_assert_cmpint(write_all(world), ==, 0);
+	assert_log(world, 0, "stdout", "old\nsame file\n", 14);
+	world->sink.file.born -= 101;
+	put(world, 0, "new\n", 4);
+	g_assert_cmpint(write_all(world), ==, 0);
+	assert_log(world, 0, "stdout", "new\n", 4);
+	assert_log(world, 1, "stdout", "old\nsame file\nnew\n", 18);
+	world_free(world);
+}
+
 static void test_removed_directory(void)
 {
 	World *world = world_new();
@@ -398,6 +433,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/log-file/truncating-limit", test_truncating_limit);
 	g_test_add_func("/log-file/global-limit", test_global_limit);
 	g_test_add_func("/log-file/no-more-backups-than-asked", test_max_files);
+	g_test_add_func("/log-file/no-more-bytes-of-backups-than-asked", test_backups_size);
+	g_test_add_func("/log-file/a-file-of-age-is-rotated", test_age);
 	g_test_add_func("/log-file/reopened-though-the-directory-was-removed", test_removed_directory);
 	g_test_add_func("/log-file/a-drop-is-counted-and-told-once", test_drop_is_counted_and_told);
 	g_test_add_func("/log-file/full-disk-leaves-no-torn-record", test_torn_record);
