@@ -49,6 +49,8 @@ def sandbox():
 
 def _furnish():
 	os.umask(0o022)
+	for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+		signal.signal(number, signal.SIG_DFL)	# whoever started us may ignore some (nohup), and helpers would inherit that
 	run('mount', '-t', 'tmpfs', '-o', 'mode=755', 'netlab-etc', '/mnt')
 	for name in _ETC:
 		if os.path.isdir('/etc/' + name):
