@@ -210,11 +210,6 @@ InboundEngine splice_engine_inbound(SpliceEngine *engine)
 		.name = "splice", .add = inbound_add, .remove = inbound_remove, .engine = engine};
 }
 
-bool splice_engine_owns_fd(const Helper *helper, int fd)
-{
-	return helper->splice && splice_table_has_fd(helper->splice, fd);
-}
-
 static void adopt_stray(SpliceEngine *engine, int fd)
 {
 	struct sockaddr_storage peer, local;

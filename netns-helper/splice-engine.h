@@ -48,6 +48,3 @@ void splice_engine_adopt_strays(SpliceEngine *engine);
 
 /** Connections that were taken over from a predecessor. */
 unsigned splice_engine_adopted(const SpliceEngine *engine);
-
-/** Whether @p fd belongs to the engine although it is not in the descriptor store. */
-bool splice_engine_owns_fd(const Helper *helper, int fd);

@@ -19,56 +19,33 @@ void splice_table_saw_fd(SpliceTable *table, int fd)
 		table->fd_high = fd;
 }
 
-/* Calls @p fn with each descriptor that is named in the table, until it says true. */
-static bool for_each_fd(const SpliceTable *table, bool (*fn)(void *data, int fd), void *data)
-{
-	for (uint32_t i = 0; i < table->pipes_top; i++) {
-		if (fn(data, table->pipes[i].read_fd - 1) || fn(data, table->pipes[i].write_fd - 1))
-			return true;
-	}
-	for (int i = 0; i < SPLICE_NURSERY_MAX; i++) {
-		if (fn(data, table->nursery[0][i] - 1) || fn(data, table->nursery[1][i] - 1))
-			return true;
-	}
-	for (uint32_t i = 0; i < table->flows_top; i++) {
-		const SpliceFlow *f = &table->flows[i];
-
-		if (f->phase != SPLICE_FREE &&
-			(fn(data, f->fd[SPLICE_GUEST]) || fn(data, f->fd[SPLICE_HOST])))
-			return true;
-	}
-	return false;
-}
-
-static bool is_fd(void *data, int fd)
-{
-	return fd >= 0 && fd == *(const int *)data;
-}
-
-bool splice_table_has_fd(const SpliceTable *table, int fd)
-{
-	return for_each_fd(table, is_fd, &fd);
-}
-
 typedef struct {
 	bool *known;
 	size_t limit;
 } Marks;
 
-static bool mark_fd(void *data, int fd)
+static void mark_fd(const Marks *marks, int fd)
 {
-	Marks *marks = data;
-
 	if (fd >= 0 && (size_t)fd < marks->limit)
 		marks->known[fd] = true;
-	return false;
 }
 
 void splice_table_mark_fds(const SpliceTable *table, bool *known, size_t limit)
 {
-	Marks marks = {known, limit};
+	const Marks marks = {known, limit};
 
-	(void)for_each_fd(table, mark_fd, &marks);
+	for (uint32_t i = 0; i < table->pipes_top; i++) {
+		mark_fd(&marks, table->pipes[i].read_fd - 1);
+		mark_fd(&marks, table->pipes[i].write_fd - 1);
+	}
+	for (int i = 0; i < SPLICE_NURSERY_MAX; i++) {
+		mark_fd(&marks, table->nursery[0][i] - 1);
+		mark_fd(&marks, table->nursery[1][i] - 1);
+	}
+	for (uint32_t i = 0; i < table->flows_top; i++) {
+		for (int side = 0; side < 2 && table->flows[i].phase != SPLICE_FREE; side++)
+			mark_fd(&marks, table->flows[i].fd[side]);
+	}
 }
 
 static void close_flow(SpliceFlow *flow)

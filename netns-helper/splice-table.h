@@ -108,8 +108,6 @@ SpliceTable *splice_table_new(void);
 
 /** Remember for fd_high. */
 void splice_table_saw_fd(SpliceTable *table, int fd);
-/** Whether @p fd is named anywhere in the table. */
-bool splice_table_has_fd(const SpliceTable *table, int fd);
 /** Set @p known [fd] for every descriptor below @p limit that is named in the table. */
 void splice_table_mark_fds(const SpliceTable *table, bool *known, size_t limit);
 /** Reset every connection, close every pipe and spare socket, and forget them: for a worker that is to start with nothing. */
