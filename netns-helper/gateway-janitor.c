@@ -3,17 +3,23 @@
 #include "netns-helper/gateway-janitor.h"
 
 #include <errno.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/confine.h"
 #include "common/fd-util.h"
 #include "common/process.h"
 #include "netns-helper/gateway.h"
-#include "netns-helper/gateway-rtnl.h"
 
 /* Whoever started the helper may end its whole process group; the janitor ends by end of file, after the others. */
 static void ignore_signals(void)
@@ -31,30 +37,92 @@ static void close_all_but(int fd)
 	(void)close_range((unsigned)fd + 1, ~0U, 0);
 }
 
+/* The one thing that it is there for, ready to be sent: RTM_DELLINK (rtnetlink(7)). */
+typedef struct {
+	struct nlmsghdr header;
+	struct ifinfomsg link;
+} DelLink;
+
+#define RANGES_MAX 96 /* writable private mappings of a program with its libraries */
+
+typedef struct {
+	uintptr_t start, size;
+} Range;
+
+/* Every private writable mapping but the stack: heap, data and thread-local storage of all libraries. */
+static size_t find_data(Range *ranges)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	char line[512], mode[5];
+	unsigned long start, end;
+	size_t n = 0;
+
+	while (maps && n < RANGES_MAX && fgets(line, sizeof(line), maps))
+		if (sscanf(line, "%lx-%lx %4s", &start, &end, mode) == 3 && strcmp(mode, "rw-p") == 0 && !strstr(line, "[stack]")) {
+			ranges[n].start = start;
+			ranges[n++].size = end - start;
+		}
+	if (maps)
+		(void)fclose(maps);
+	return n;
+}
+
+/*
+ * From here on there is no C library: the janitor sits through the container's life, and gives back all memory but its stack. What it
+ * still needs, it does by system calls with what stands on the stack; syscall(2) itself is code only.
+ */
+__attribute__((noinline, no_stack_protector)) static _Noreturn void wait_and_delete(int fd, int netlink_fd,
+	const DelLink *message, const Range *ranges, size_t n)
+{
+	struct {
+		struct nlmsghdr header;
+		struct nlmsgerr error;
+	} answer = {.error.error = -EIO};
+	struct pollfd wait = {.fd = fd, .events = POLLIN};
+	char byte;
+	long r;
+
+	for (size_t i = 0; i < n; i++)
+		(void)syscall(SYS_madvise, ranges[i].start, ranges[i].size, MADV_DONTNEED);
+	do
+		r = syscall(SYS_ppoll, &wait, 1, NULL, NULL, 8);
+	while (r <= 0); /* signals are ignored; whatever else interrupts is no reason */
+	r = syscall(SYS_sendto, netlink_fd, message, sizeof(*message), 0, NULL, 0);
+	if (r == (long)sizeof(*message))
+		(void)syscall(SYS_recvfrom, netlink_fd, &answer, sizeof(answer), 0, NULL, NULL);
+	byte = (char)-answer.error.error;
+	(void)syscall(SYS_sendto, fd, &byte, 1, MSG_NOSIGNAL, NULL, 0); /* nobody may be there any more */
+	for (;;)
+		(void)syscall(SYS_exit_group, byte != 0);
+}
+
 static _Noreturn void janitor_run(unsigned ifindex, int fd)
 {
 	static const cap_value_t needed[] = {CAP_NET_ADMIN};
-	GatewayRtnl *rtnl;
-	char byte;
-	int r;
+	DelLink message = {
+		.header = {.nlmsg_len = sizeof(message), .nlmsg_type = RTM_DELLINK, .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK},
+		.link = {.ifi_family = AF_UNSPEC, .ifi_index = (int)ifindex},
+	};
+	Range ranges[RANGES_MAX];
+	size_t n;
+	int netlink_fd;
 
 	close_all_but(fd);
 	ignore_signals();
 	(void)!chdir("/");
 	(void)prctl(PR_SET_DUMPABLE, 0);
 	process_set_title("janitor");
+	n = find_data(ranges); /* while /proc is still ours to read */
 	(void)confine_capabilities(needed, 1);
 	(void)confine_no_new_privs();
-	rtnl = gateway_rtnl_new();
-	if (!rtnl)
+	netlink_fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+	if (netlink_fd < 0)
 		_exit(1);
-
-	while (read(fd, &byte, 1) < 0 && errno == EINTR)
-		;
-	r = gateway_rtnl_del_link(rtnl, ifindex);
-	byte = (char)-r;
-	(void)send(fd, &byte, 1, MSG_NOSIGNAL); /* nobody may be there any more */
-	_exit(r < 0);
+	process_rest();
+#ifdef __SANITIZE_ADDRESS__
+	n = 0; /* its shadow is not ours to clear */
+#endif
+	wait_and_delete(fd, netlink_fd, &message, ranges, n);
 }
 
 int gateway_janitor_start(unsigned ifindex, int *ret_fd)
