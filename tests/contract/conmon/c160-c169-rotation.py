@@ -10,6 +10,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import conmonlab	# noqa: E402
 import k8slog		# noqa: E402
+import processes	# noqa: E402
 import tap		# noqa: E402
 from conmonlab import BOTH	# noqa: E402
 from tap import test	# noqa: E402
@@ -222,14 +223,19 @@ def _(t):
 	b.start()
 	os.write(gate, b'go\n')
 	t.wait_logged('rec 49', path=log)
-	count = lambda: sum(len(os.listdir('/proc/%d/fd' % p)) for p in r.processes())
+	count = lambda: sum(len(processes.fds(p)) for p in r.processes())
+	c = t.attach(b)
+	os.write(gate, b'go\n')
+	c.read_until(b'rec 99\n')
 	before = count()
 	held = os.open(t.path('logs'), os.O_RDONLY)
 	os.rename(t.path('logs'), t.path('moved'))
-	os.write(gate, b'go\n')
-	os.write(gate, b'end\n')
-	after = count() if r.is_alive() else before
+	for last in (149, 199):
+		os.write(gate, b'go\n')
+		c.read_until(b'rec %d\n' % last)
+	after = count()
 	tap.true(after <= before + 2, '%d descriptors, had %d' % (after, before))
+	os.write(gate, b'end\n')
 	tap.same(r.end(), 0)
 	os.close(held)
 
