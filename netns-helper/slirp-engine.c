@@ -371,10 +371,12 @@ unsigned slirp_engine_reset_flows(SlirpEngine *engine)
 				flow_frame_ack(flow, engine->helper->plan->gateway_mac.ether_addr_octet,
 					flow->seq - 0x40000000U, buf));
 			asked++;
+		} else {
+			flow->flags = 0;
 		}
-		flow->flags = 0;
 	}
-	engine->shared->flows.used = 0;
+	/* The asked ones stay until their reset is seen: were we killed before the answer came, our successor asks again. */
+	engine->shared->flows.used = asked;
 	return asked;
 }
 
