@@ -81,31 +81,41 @@ static char *cgroup_path_of(pid_t pid, const char *controller)
 	return NULL;
 }
 
-/* Directory of @path in the v1 memory hierarchy, wherever that is mounted. */
+/* Directory of @path if @line of mountinfo is that of the v1 memory hierarchy. */
+static char *v1_directory_of_line(char *line, const char *path)
+{
+	const char *dash = strstr(line, " - cgroup ");
+	g_auto(GStrv) field = dash ? g_strsplit(line, " ", 6) : NULL; /* id parent dev root mountpoint … */
+	g_auto(GStrv) options = NULL;
+	const char *last = dash ? strrchr(dash, ' ') : NULL;
+	size_t root;
+
+	if (!last || g_strv_length(field) < 6)
+		return NULL;
+	options = g_strsplit(last + 1, ",", -1);
+	if (!g_strv_contains((const char *const *)options, "memory"))
+		return NULL;
+	root = strcmp(field[3], "/") == 0 ? 0 : strlen(field[3]);
+	if (strncmp(path, field[3], root) != 0)
+		root = 0;
+	return g_strdup_printf("%s%s", field[4], path + root);
+}
+
+/* Wherever that is mounted. Line by line: a host with many containers has a long table, and the pages would stay ours. */
 static char *v1_directory(const char *path)
 {
-	g_autofree char *text = read_whole("/proc/self/mountinfo");
-	g_auto(GStrv) lines = text ? g_strsplit(text, "\n", -1) : NULL;
+	FILE *mounts = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL, *directory = NULL;
+	size_t room = 0;
 
-	for (char **line = lines; line && *line; line++) {
-		const char *dash = strstr(*line, " - cgroup ");
-		g_auto(GStrv) field =
-			dash ? g_strsplit(*line, " ", 6) : NULL; /* id parent dev root mountpoint … */
-		g_auto(GStrv) options = NULL;
-		const char *last = dash ? strrchr(dash, ' ') : NULL;
-		size_t root;
-
-		if (!last || g_strv_length(field) < 6)
-			continue;
-		options = g_strsplit(last + 1, ",", -1);
-		if (!g_strv_contains((const char *const *)options, "memory"))
-			continue;
-		root = strcmp(field[3], "/") == 0 ? 0 : strlen(field[3]);
-		if (strncmp(path, field[3], root) != 0)
-			root = 0;
-		return g_strdup_printf("%s%s", field[4], path + root);
+	while (mounts && !directory && getline(&line, &room, mounts) > 0) {
+		g_strchomp(line);
+		directory = v1_directory_of_line(line, path);
 	}
-	return NULL;
+	free(line);
+	if (mounts)
+		(void)fclose(mounts);
+	return directory;
 }
 
 static int find_cgroup(const Conmon *conmon)

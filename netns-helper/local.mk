@@ -1,5 +1,5 @@
 bin_PROGRAMS += netns-helper/netns-helper
-netns_helper_netns_helper_SOURCES = \
+netns_helper_netns_helper_SOURCES = $(confine_filter_sources) \
 	netns-helper/main.c netns-helper/worker.h netns-helper/inbound.h \
 	netns-helper/address-plan.c netns-helper/address-plan.h \
 	netns-helper/api-list.c netns-helper/api-list.h \
