@@ -29,7 +29,8 @@ static Worker *make_worker(void)
 	const InboundEngine engine = {.name = "fuzz", .add = serve, .remove = serve};
 
 	helper.shared = shared_state_new();
-	if (!helper.shared || address_plan_make(&options, &plan) < 0)
+	helper.store = fd_store_new();
+	if (!helper.shared || !helper.store || address_plan_make(&options, &plan) < 0)
 		abort();
 	worker.ports = ports_new(&helper);
 	ports_add_engine(worker.ports, &engine);
