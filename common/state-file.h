@@ -1,6 +1,6 @@
 #pragma once
 /*
- * A small file per container with the state of its processes, for `tandem ps` and for people:
+ * A small file per container with the state of its processes, for people:
  * $XDG_RUNTIME_DIR/tandem/<daemon>-<id>.state, or /run/tandem/… for root. KEY=value lines. The directory and file are opened early, so that it
  * can be written from inside the sandbox.
  */
