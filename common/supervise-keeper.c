@@ -361,9 +361,10 @@ static void on_health_timer(void *data)
 			kill_as_hung(view, 0, 0);
 		}
 	}
-	event_timer_set(sv->health_timer, SUPERVISE_HEARTBEAT_MS);
-	if (!sv->trimmed) {
-		sv->trimmed = true;
+	event_timer_set(sv->health_timer,
+		sv->trimmed < SUPERVISE_FAST_RESTS ? SUPERVISE_REST_MS : SUPERVISE_HEARTBEAT_MS);
+	if (sv->trimmed < SUPERVISE_RESTS) {
+		sv->trimmed++;
 		process_rest();
 	}
 }
@@ -455,7 +456,8 @@ int supervise_keeper_run(Supervisor *sv)
 	int r;
 
 	sv->self = -1;
-	sv->quitting = sv->trimmed = false;
+	sv->quitting = false;
+	sv->trimmed = 0;
 	process_settle_memory(); /* what the options took is not to be copied by every worker */
 	sv->loop = event_loop_new(sv->store, "keeper");
 	if (!sv->loop)
@@ -475,7 +477,7 @@ int supervise_keeper_run(Supervisor *sv)
 		return r;
 	for (unsigned i = 0; i < sv->config.n_workers; i++)
 		watch_or_start(sv, i);
-	sv->health_timer = event_loop_add_timer(sv->loop, SUPERVISE_HEARTBEAT_MS, on_health_timer, sv);
+	sv->health_timer = event_loop_add_timer(sv->loop, SUPERVISE_REST_MS, on_health_timer, sv);
 	if (taken_over && sv->config.on_event)
 		sv->config.on_event(sv, sv->config.data,
 			&(SuperviseEvent){.kind = SUPERVISE_NEW_KEEPER, .pid = getpid(), .restored = "", .lost = ""});

@@ -10,6 +10,9 @@
 typedef enum { WORKER_IDLE, WORKER_STARTING, WORKER_READY, WORKER_RETIRED } WorkerPhase;
 
 #define RESTORED_MAX 128
+#define SUPERVISE_RESTS 6	/* times that a process gives back the memory of its start: its own, the container's, the first requests */
+#define SUPERVISE_FAST_RESTS 2 /* of them at the first beats, SUPERVISE_REST_MS apart */
+#define SUPERVISE_REST_MS 700
 
 /* One worker, in shared memory. The keeper writes all but what is marked (w): the worker itself. */
 typedef struct {
@@ -50,7 +53,7 @@ struct Supervisor {
 	SuperviseShared *shared;
 	FdStore *store;
 	sigset_t original_mask;
-	bool trimmed; /* the memory of the start was given back */
+	unsigned trimmed; /* how often the memory of the start was given back, and one more */
 	int self; /* index of the worker that this process is; -1: keeper or neither */
 	bool filtered; /* a seccomp filter forbids prctl, ptrace and pidfd_open here and in children */
 	/* keeper process */

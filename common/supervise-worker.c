@@ -112,7 +112,8 @@ _Noreturn void supervise_become_worker(Supervisor *sv, unsigned index, unsigned 
 	sv->loop = sv->worker_loop = NULL;
 	sv->keeper_watch = NULL;
 	sv->heartbeat_timer = sv->keeper_timer = NULL;
-	sv->tracing = sv->trimmed = false;
+	sv->tracing = false;
+	sv->trimmed = 0;
 	(void)sigprocmask(SIG_SETMASK, &sv->original_mask, NULL);
 	bind_to_keeper(sv);
 	process_set_title(spec->name);
@@ -129,14 +130,14 @@ static void on_heartbeat(void *data)
 {
 	Supervisor *sv = data;
 
-	if (!sv->trimmed &&
-		atomic_load(&sv->shared->workers[sv->self].heartbeat_ms) >
-			atomic_load(&sv->shared->workers[sv->self].started_ms) + SUPERVISE_HEARTBEAT_MS / 2) {
-		sv->trimmed = true;
+	/* The first of these beats is at the start itself; by the next the start is over, and soon after the container's own. */
+	if (sv->trimmed > 0 && sv->trimmed <= SUPERVISE_RESTS)
 		process_rest();
-	}
+	if (sv->trimmed <= SUPERVISE_RESTS)
+		sv->trimmed++;
 	supervise_heartbeat(sv);
-	event_timer_set(sv->heartbeat_timer, SUPERVISE_HEARTBEAT_MS);
+	event_timer_set(sv->heartbeat_timer,
+		sv->trimmed <= SUPERVISE_FAST_RESTS ? SUPERVISE_REST_MS : SUPERVISE_HEARTBEAT_MS);
 	/*
 	 * Another worker may have put a new keeper in place, and closed the old pidfd in our shared table, before this
 	 * process came to see it readable: then the epoll set has lost it without a word.
