@@ -91,10 +91,10 @@ class Killer:
 			return 0	# a child that is about to become the runtime or the exit command: not ours
 		if not rig.allows(roles, len(pids)):
 			return 0
-		if number == signal.SIGSTOP and 'keeper' in roles:
-			number = signal.SIGKILL		# nobody watches whether the keeper hangs
-		# the last look: whoever is to survive must still be there
-		if not any(world.works(p) for p in rest):
+		if number == signal.SIGSTOP and ('keeper' in roles or 'janitor' in roles):
+			number = signal.SIGKILL		# nobody watches whether these hang
+		# The last look: whoever is to survive must still be there. The janitor holds nothing.
+		if not any(world.works(p) and 'janitor' not in rig.role(target, p) for p in rest):
 			return 0
 		done = sum(world.kill(p, number) for p in victims)
 		self.doomed.update(victims)

@@ -304,7 +304,8 @@ class Rig:
 
 	@staticmethod
 	def role(guest, pid):
-		return 'worker' if ': worker' in world.cmdline(pid) else 'keeper'
+		line = world.cmdline(pid)
+		return 'worker' if ': worker' in line else 'janitor' if ': janitor' in line else 'keeper'
 
 	@staticmethod
 	def allows(roles, n):
