@@ -23,6 +23,11 @@ Forward *shared_state_next_forward(SharedState *shared, size_t *iter)
 	return NULL;
 }
 
+bool shared_state_is_inherited(const SharedState *shared, int fd)
+{
+	return fd < SHARED_INHERITED_MAX && (shared->inherited[fd / 8] & 1 << fd % 8);
+}
+
 bool shared_state_is_forward_fd(SharedState *shared, int fd)
 {
 	const Forward *forward;

@@ -63,5 +63,8 @@ SharedState *shared_state_new(void);
 /** Walk the forwards in use: `for (size_t i = 0; (forward = shared_state_next_forward(shared, &i));)`. */
 Forward *shared_state_next_forward(SharedState *shared, size_t *iter);
 
+/** Whether @p fd was open when the program started: the caller's (N-7). */
+bool shared_state_is_inherited(const SharedState *shared, int fd);
+
 /** Whether @p fd is the listening socket of a forward. */
 bool shared_state_is_forward_fd(SharedState *shared, int fd);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "common/fd-util.h"
 #include "netns-helper/gate.h"
@@ -136,13 +137,14 @@ static int make_parts(SpliceEngine *engine, EventLoop *loop)
 	engine->nursery = splice_nursery_new(engine->table, helper->store);
 	if (fd < 0 || !engine->flows || !engine->nursery || make_tcp(engine, loop) < 0)
 		return fd < 0 ? fd : -errno;
-	set_listeners(helper, !engine->off);
-	engine->adopted = splice_flows_adopt(engine->flows);
-	splice_outbound_adopt(engine->outbound);
 	engine->gate = gate_new(fd, !engine->off, loop, &handlers);
 	if (!engine->gate)
 		return -errno;
 	splice_outbound_set_gate(engine->outbound, engine->gate);
+	set_listeners(helper, !engine->off);
+	engine->adopted = splice_flows_adopt(engine->flows);
+	splice_outbound_adopt(engine->outbound);
+	splice_inbound_adopt(engine->inbound);
 	return 0;
 }
 
@@ -216,14 +218,22 @@ static void adopt_stray(SpliceEngine *engine, int fd)
 	socklen_t peer_size = sizeof(peer), local_size = sizeof(local);
 	SpliceAddr guest, remote;
 
+	/* Not connected: a spare or a new socket, or the listener of a port that was being removed or not yet entered. */
 	if (getpeername(fd, (struct sockaddr *)&peer, &peer_size) < 0 ||
-		getsockname(fd, (struct sockaddr *)&local, &local_size) < 0)
-		return; /* not connected: closed by the general sweep */
-	if (!splice_addr_from_sockaddr((struct sockaddr *)&peer, &guest) ||
-		!splice_addr_from_sockaddr((struct sockaddr *)&local, &remote))
+		getsockname(fd, (struct sockaddr *)&local, &local_size) < 0 ||
+		!splice_addr_from_sockaddr((struct sockaddr *)&peer, &guest) ||
+		!splice_addr_from_sockaddr((struct sockaddr *)&local, &remote)) {
+		fd_close(fd);
 		return;
+	}
 	if (!splice_outbound_claim(engine->outbound, fd, &guest, &remote))
 		splice_inbound_keep_orphan(engine->inbound, fd);
+}
+
+static bool is_somebody_elses(const Helper *helper, int fd)
+{
+	return fd == helper->exit_fd || shared_state_is_inherited(helper->shared, fd) ||
+	       fd_store_has_fd(helper->store, fd) || shared_state_is_forward_fd(helper->shared, fd);
 }
 
 void splice_engine_adopt_strays(SpliceEngine *engine)
@@ -235,14 +245,14 @@ void splice_engine_adopt_strays(SpliceEngine *engine)
 		return;
 	splice_table_mark_fds(engine->table, known, (size_t)limit);
 	for (int fd = 3; fd < limit; fd++) {
-		int protocol = 0;
-		socklen_t size = sizeof(protocol);
+		struct stat st;
 
-		if (known[fd] || getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) < 0 ||
-			protocol != IPPROTO_TCP)
+		if (known[fd] || fstat(fd, &st) < 0 || !(S_ISSOCK(st.st_mode) || S_ISFIFO(st.st_mode)) ||
+			is_somebody_elses(engine->helper, fd))
 			continue;
-		if (!fd_store_has_fd(engine->helper->store, fd) &&
-			!shared_state_is_forward_fd(engine->helper->shared, fd))
+		if (S_ISFIFO(st.st_mode))
+			fd_close(fd); /* half of a pipe that was being made or closed */
+		else if (splice_is_tcp(fd))
 			adopt_stray(engine, fd);
 	}
 	free(known);

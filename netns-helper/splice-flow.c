@@ -169,6 +169,7 @@ void splice_flows_end(SpliceFlows *flows, SpliceFlow *flow, bool reset)
 		unlink_from(flows, &flows->ready_head, &flows->ready_tail, i);
 	if (l->reset_tries)
 		unlink_from(flows, &flows->reset_head, NULL, i);
+	flow->ends_with_reset = reset;
 	splice_flows_set_phase(flow, SPLICE_ENDING);
 	for (int side = 0; side < 2; side++) {
 		SpliceHalf *half = &flow->half[side];
@@ -198,6 +199,29 @@ static int watch(SpliceFlows *flows, SpliceFlow *flow, int side)
 		return -errno;
 	flows->local[i].watched[side] = true;
 	return 0;
+}
+
+int splice_connect(int fd, const SpliceAddr *to)
+{
+	struct sockaddr_storage addr;
+	socklen_t size = splice_addr_to_sockaddr(to, &addr);
+
+	if (connect(fd, (struct sockaddr *)&addr, size) == 0 || errno == EISCONN)
+		return 0;
+	if (errno != EINPROGRESS && errno != EALREADY)
+		return -errno;
+	/* A second call tells at once whether the first has succeeded already, as it does on the host itself. */
+	if (connect(fd, (struct sockaddr *)&addr, size) == 0 || errno == EISCONN)
+		return 0;
+	return errno == EALREADY ? -EINPROGRESS : -errno;
+}
+
+/* getsockname(2) does not tell: a socket that was connected before shows its old port. */
+int splice_bind(int fd, const void *addr, socklen_t size, bool again)
+{
+	if (bind(fd, addr, size) == 0 || (again && errno == EINVAL))
+		return 0;
+	return -errno;
 }
 
 int splice_flows_watch_connect(SpliceFlows *flows, SpliceFlow *flow, int side)
@@ -627,6 +651,24 @@ static void on_again(void *data)
 
 /* --- taking over --- */
 
+#define STATE_CLOSED 7 /* tcpi_state, TCP_CLOSE of <netinet/tcp.h> */
+
+/*
+ * A predecessor may have been told of a reset, by the error that the kernel tells once, and been killed before it wrote that down. A
+ * socket that is closed though nobody has shut it down was reset; read again, it would look like an end of stream.
+ */
+static void note_reset(SpliceFlow *flow, int side)
+{
+	struct tcp_info info = {0};
+	socklen_t size = sizeof(info);
+
+	if (flow->half[!side].flags & SPLICE_HALF_DONE)
+		return;
+	if (getsockopt(flow->fd[side], IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
+		info.tcpi_state == STATE_CLOSED)
+		flow->half[side].flags |= SPLICE_HALF_RESET;
+}
+
 static void adopt_open(SpliceFlows *flows, SpliceFlow *flow)
 {
 	uint32_t i = index_of(flows, flow);
@@ -639,6 +681,7 @@ static void adopt_open(SpliceFlows *flows, SpliceFlow *flow)
 		if (half->pipe && ioctl(splice_pipes_read_fd(flows->pipes, half->pipe), FIONREAD, &n) == 0)
 			l->in_pipe[side] = (uint32_t)n;
 		l->urgent[side] = true;
+		note_reset(flow, side);
 	}
 	for (int side = 0; side < 2; side++) {
 		l->readable[side] = l->writable[side] = true;
@@ -652,23 +695,18 @@ static void adopt_open(SpliceFlows *flows, SpliceFlow *flow)
 	queue_ready(flows, i);
 }
 
-static bool is_tcp_socket(int fd)
-{
-	int protocol = 0;
-	socklen_t size = sizeof(protocol);
-
-	return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 && protocol == IPPROTO_TCP;
-}
-
-/* Its descriptors may be closed, and their numbers given out again: only to something that is no TCP socket, so near to a death. */
+/*
+ * Its descriptors may be closed, and their numbers given out again: only to something that is no TCP socket, so near to a death. What is
+ * still open is closed the way it was going to be: an ordinary end has bytes on their way that a reset would throw away.
+ */
 static void adopt_ending(SpliceFlows *flows, SpliceFlow *flow)
 {
 	for (int side = 0; side < 2; side++) {
 		flow->half[side].pipe = 0;
-		if (flow->fd[side] >= 0 && !is_tcp_socket(flow->fd[side]))
+		if (flow->fd[side] >= 0 && !splice_is_tcp(flow->fd[side]))
 			flow->fd[side] = -1;
 	}
-	splice_flows_end(flows, flow, true);
+	splice_flows_end(flows, flow, flow->ends_with_reset);
 }
 
 unsigned splice_flows_adopt(SpliceFlows *flows)
@@ -690,11 +728,7 @@ unsigned splice_flows_adopt(SpliceFlows *flows)
 			flows->free_flows[flows->n_free_flows++] = i;
 			break;
 		case SPLICE_CONNECTING:
-			(void)watch(flows, f, SPLICE_HOST);
-			break;
 		case SPLICE_ASKING:
-			(void)watch(flows, f, SPLICE_GUEST);
-			break;
 		case SPLICE_INJECTED:
 			break;
 		case SPLICE_OPEN:

@@ -34,37 +34,30 @@ struct SpliceInbound {
 };
 
 /* Bind to the client's address; if its port can't be had in there, to any. */
-static int bind_as_client(int fd, const SpliceAddr *client)
+static int bind_as_client(int fd, const SpliceAddr *client, bool again)
 {
 	struct sockaddr_storage addr;
 	SpliceAddr any_port = *client;
 	socklen_t size = splice_addr_to_sockaddr(client, &addr);
 
-	if (bind(fd, (struct sockaddr *)&addr, size) == 0)
+	if (splice_bind(fd, &addr, size, again) == 0)
 		return 0;
 	any_port.port = 0;
 	size = splice_addr_to_sockaddr(&any_port, &addr);
-	return bind(fd, (struct sockaddr *)&addr, size) < 0 ? -errno : 0;
+	return splice_bind(fd, &addr, size, again);
 }
 
-static int ask_guest(const SpliceFlow *flow)
+/* @p again: a predecessor may have come some way with it. @return as splice_connect() */
+static int ask_guest(const SpliceFlow *flow, bool again)
 {
-	struct sockaddr_storage addr;
-	socklen_t size = splice_addr_to_sockaddr(&flow->guest, &addr);
 	int fd = flow->fd[SPLICE_GUEST], r;
 	const int on = 1;
 
+	if (!splice_policy_guest_is_valid(&flow->guest))
+		return -EADDRNOTAVAIL;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* only costs speed */
-	r = bind_as_client(fd, &flow->remote);
-	if (r < 0)
-		return r;
-	if (connect(fd, (struct sockaddr *)&addr, size) == 0)
-		return 0;
-	if (errno != EINPROGRESS)
-		return -errno;
-	if (connect(fd, (struct sockaddr *)&addr, size) == 0 || errno == EISCONN)
-		return 0;
-	return errno == EALREADY ? -EINPROGRESS : -errno;
+	r = bind_as_client(fd, &flow->remote, again);
+	return r < 0 ? r : splice_connect(fd, &flow->guest);
 }
 
 static SpliceAddr forward_guest(const Forward *forward)
@@ -77,12 +70,24 @@ static SpliceAddr forward_guest(const Forward *forward)
 	return splice_addr_from_v4(ip, forward->guest_port);
 }
 
+static void ask(SpliceInbound *in, SpliceFlow *flow, bool again)
+{
+	int r = ask_guest(flow, again);
+
+	if (r == -EINPROGRESS)
+		r = splice_flows_watch_connect(in->c.flows, flow, SPLICE_GUEST);
+	else if (r == 0)
+		splice_flows_open(in->c.flows, flow);
+	if (r < 0)
+		splice_flows_end(in->c.flows, flow, true);
+}
+
 /* What can't be served is refused by a reset: better than an end of stream that looks like an empty answer (N-181). */
 static void serve(SpliceInbound *in, const Forward *forward, int client_fd, const SpliceAddr *client)
 {
 	const int on = 1;
 	SpliceFlow *f = NULL;
-	int fd, r;
+	int fd;
 
 	fd = splice_nursery_take(in->c.nursery, forward->family);
 	if (fd >= 0)
@@ -103,13 +108,7 @@ static void serve(SpliceInbound *in, const Forward *forward, int client_fd, cons
 	splice_flows_set_phase(f, SPLICE_ASKING);
 	(void)setsockopt(client_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 
-	r = splice_policy_guest_is_valid(&f->guest) ? ask_guest(f) : -EADDRNOTAVAIL;
-	if (r == -EINPROGRESS)
-		r = splice_flows_watch_connect(in->c.flows, f, SPLICE_GUEST);
-	else if (r == 0)
-		splice_flows_open(in->c.flows, f);
-	if (r < 0)
-		splice_flows_end(in->c.flows, f, true);
+	ask(in, f, false);
 	if (!event_timer_is_armed(in->fill))
 		event_timer_set(in->fill, FILL_DELAY_MS);
 }
@@ -289,13 +288,23 @@ SpliceInbound *splice_inbound_new(const SpliceInboundConfig *config)
 	if (!in)
 		return NULL;
 	in->c = *config;
-	(void)splice_nursery_fill(
-		config->nursery, 2 * SPLICE_NURSERY_MAX); /* what is missing is made when it is needed */
 	in->fill = event_loop_add_timer(config->loop, FILL_DELAY_MS, on_fill, in);
 	event_timer_stop(in->fill);
 	in->orphan_timer = event_loop_add_timer(config->loop, ORPHAN_MS, on_orphan_timer, in);
 	event_timer_stop(in->orphan_timer);
 	return in;
+}
+
+void splice_inbound_adopt(SpliceInbound *in)
+{
+	for (uint32_t i = 0; i < in->c.table->flows_top; i++) {
+		SpliceFlow *f = &in->c.table->flows[i];
+
+		if (f->phase == SPLICE_ASKING)
+			ask(in, f, true);
+	}
+	(void)splice_nursery_fill(
+		in->c.nursery, 2 * SPLICE_NURSERY_MAX); /* what is missing is made when it is needed */
 }
 
 void splice_inbound_free(SpliceInbound *in)

@@ -23,6 +23,8 @@ typedef struct {
 /** @p config is copied, what it points to is borrowed. @return NULL with errno */
 SpliceInbound *splice_inbound_new(const SpliceInboundConfig *config);
 void splice_inbound_free(SpliceInbound *in);
+/** Go on with the flows of a predecessor, and make spare sockets. Call after splice_flows_adopt(). */
+void splice_inbound_adopt(SpliceInbound *in);
 
 /** InboundEngine.add and .remove; @p engine is the SpliceInbound. */
 int splice_inbound_add(void *engine, const Forward *forward);

@@ -133,7 +133,7 @@ static bool save_syn(
 		return false; /* carries data (TCP fast open): the guest repeats it without */
 	memcpy(flow->syn, vnet, sizeof(*vnet));
 	memcpy(flow->syn + sizeof(*vnet), frame, frame_size);
-	flow->syn_size = (uint16_t)(sizeof(*vnet) + frame_size);
+	flow->syn_size = (uint8_t)(sizeof(*vnet) + frame_size);
 	return true;
 }
 
@@ -162,36 +162,26 @@ static void on_established(SpliceOutbound *out, SpliceFlow *flow)
 	inject(out, flow);
 }
 
-static int bind_outbound(const AddressPlan *plan, int fd, int family)
+static int bind_outbound(const AddressPlan *plan, int fd, int family, bool again)
 {
 	if (family == AF_INET && plan->has_outbound)
-		return bind(fd, (const struct sockaddr *)&plan->outbound, sizeof(plan->outbound));
+		return splice_bind(fd, &plan->outbound, sizeof(plan->outbound), again);
 	if (family == AF_INET6 && plan->has_outbound6)
-		return bind(fd, (const struct sockaddr *)&plan->outbound6, sizeof(plan->outbound6));
+		return splice_bind(fd, &plan->outbound6, sizeof(plan->outbound6), again);
 	return 0;
 }
 
-/*
- * @return 0: connected; -EINPROGRESS; other -errno. A second connect() tells at once whether the first has succeeded already, as it
- * does on the host itself.
- */
-static int connect_host(const SpliceOutbound *out, const SpliceFlow *flow)
+/* @p again: a predecessor may have come some way with it. @return as splice_connect() */
+static int connect_host(const SpliceOutbound *out, const SpliceFlow *flow, bool again)
 {
-	struct sockaddr_storage addr;
-	socklen_t size = splice_addr_to_sockaddr(&flow->host, &addr);
-	int fd = flow->fd[SPLICE_HOST];
+	int fd = flow->fd[SPLICE_HOST], r;
 	const int on = 1;
 
-	if (bind_outbound(out->c.plan, fd, flow->family) < 0)
-		return -errno;
+	r = bind_outbound(out->c.plan, fd, flow->family, again);
+	if (r < 0)
+		return r;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* only costs speed */
-	if (connect(fd, (struct sockaddr *)&addr, size) == 0)
-		return 0;
-	if (errno != EINPROGRESS)
-		return -errno;
-	if (connect(fd, (struct sockaddr *)&addr, size) == 0 || errno == EISCONN)
-		return 0;
-	return errno == EALREADY ? -EINPROGRESS : -errno;
+	return splice_connect(fd, &flow->host);
 }
 
 static int begin(
@@ -226,7 +216,7 @@ static int begin(
 	splice_flows_set_phase(f, SPLICE_CONNECTING);
 	remember(out, f);
 
-	r = connect_host(out, f);
+	r = connect_host(out, f, false);
 	if (r == 0) {
 		on_established(out, f);
 		return 0;
@@ -299,10 +289,20 @@ void splice_outbound_on_tcp(
 
 /* --- accepting --- */
 
+/* The accepted connection is in the entry. */
+static void open_if_allowed(SpliceOutbound *out, SpliceFlow *flow)
+{
+	SpliceAddr host;
+
+	if (splice_policy_outbound(out->c.options, out->c.plan, &flow->remote, &host) < 0)
+		splice_flows_end(out->c.flows, flow, true);
+	else
+		splice_flows_open(out->c.flows, flow);
+}
+
 static void take_connection(SpliceOutbound *out, int fd, const SpliceAddr *guest, const SpliceAddr *remote)
 {
 	SpliceFlow *f = find(out, guest, remote);
-	SpliceAddr host;
 
 	if (!f || f->phase != SPLICE_INJECTED) {
 		splice_reset_close(fd);
@@ -310,10 +310,7 @@ static void take_connection(SpliceOutbound *out, int fd, const SpliceAddr *guest
 	}
 	f->fd[SPLICE_GUEST] = fd;
 	splice_table_saw_fd(out->c.table, fd);
-	if (splice_policy_outbound(out->c.options, out->c.plan, remote, &host) < 0)
-		splice_flows_end(out->c.flows, f, true);
-	else
-		splice_flows_open(out->c.flows, f);
+	open_if_allowed(out, f);
 }
 
 bool splice_outbound_claim(SpliceOutbound *out, int fd, const SpliceAddr *guest, const SpliceAddr *remote)
@@ -406,13 +403,45 @@ static void on_expire(void *data)
 		event_timer_set(out->expire, EXPIRE_STEP_MS);
 }
 
+/*
+ * The predecessor was killed before connect(), during it, or when it had heard how it ended. In the last case a failure is not told twice by the
+ * kernel: the entry is forgotten, and the guest, if it was not answered, asks again.
+ */
+static void resume_connecting(SpliceOutbound *out, SpliceFlow *flow)
+{
+	int r = connect_host(out, flow, true);
+
+	if (r == -EINPROGRESS)
+		r = splice_flows_watch_connect(out->c.flows, flow, SPLICE_HOST);
+	else if (r == 0)
+		on_established(out, flow);
+	if (r == -ECONNABORTED)
+		splice_flows_end(out->c.flows, flow, false);
+	else if (r < 0)
+		splice_outbound_connected(out, flow, -r);
+}
+
+/* Killed between accept() and the next phase, or perhaps before the segment was given to the gateway: one more does no harm. */
+static void resume_injected(SpliceOutbound *out, SpliceFlow *flow)
+{
+	if (flow->fd[SPLICE_GUEST] >= 0)
+		open_if_allowed(out, flow);
+	else
+		inject(out, flow);
+}
+
 void splice_outbound_adopt(SpliceOutbound *out)
 {
 	for (uint32_t i = 0; i < out->c.table->flows_top; i++) {
-		const SpliceFlow *f = &out->c.table->flows[i];
+		SpliceFlow *f = &out->c.table->flows[i];
 
-		if (f->phase != SPLICE_FREE && f->phase != SPLICE_ENDING && !f->inbound)
-			remember(out, f);
+		if (f->phase == SPLICE_FREE || f->phase == SPLICE_ENDING || f->inbound)
+			continue;
+		remember(out, f);
+		if (f->phase == SPLICE_CONNECTING)
+			resume_connecting(out, f);
+		else if (f->phase == SPLICE_INJECTED)
+			resume_injected(out, f);
 	}
 	event_timer_set(out->expire, EXPIRE_STEP_MS);
 }

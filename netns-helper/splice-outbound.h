@@ -25,7 +25,7 @@ SpliceOutbound *splice_outbound_new(const SpliceOutboundConfig *config);
 void splice_outbound_free(SpliceOutbound *out);
 /** Where answers to the guest go; set before the first event. */
 void splice_outbound_set_gate(SpliceOutbound *out, Gate *gate);
-/** Learn the flows of a predecessor. Call after splice_flows_adopt(). */
+/** Go on with the flows of a predecessor. Call after splice_flows_adopt() and splice_outbound_set_gate(). */
 void splice_outbound_adopt(SpliceOutbound *out);
 
 /** GateHandlers.on_tcp; @p data is the SpliceOutbound. */

@@ -48,16 +48,34 @@ void splice_table_mark_fds(const SpliceTable *table, bool *known, size_t limit)
 	}
 }
 
+bool splice_is_tcp(int fd)
+{
+	int protocol = 0;
+	socklen_t size = sizeof(protocol);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) == 0 && protocol == IPPROTO_TCP;
+}
+
 static void close_flow(SpliceFlow *flow)
 {
 	const struct linger now = {.l_onoff = 1};
 
 	for (int side = 0; side < 2; side++) {
-		/* Refused by what is no socket: then the number belongs to somebody else by now. */
-		if (flow->fd[side] >= 0 &&
-			setsockopt(flow->fd[side], SOL_SOCKET, SO_LINGER, &now, sizeof(now)) == 0)
-			fd_close(flow->fd[side]);
+		int fd = flow->fd[side];
+
+		if (fd >= 0 && splice_is_tcp(fd)) { /* otherwise the number belongs to somebody else by now */
+			(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
+			fd_close(fd);
+		}
 	}
+}
+
+static void close_number(_Atomic int32_t *entry)
+{
+	int fd = *entry - 1;
+
+	*entry = 0;
+	fd_close(fd);
 }
 
 void splice_table_clear(SpliceTable *table)
@@ -68,16 +86,11 @@ void splice_table_clear(SpliceTable *table)
 		table->flows[i].phase = SPLICE_FREE;
 	}
 	for (uint32_t i = 0; i < SPLICE_PIPES_MAX && i <= table->pipes_top; i++) {
-		fd_close(table->pipes[i].read_fd - 1);
-		fd_close(table->pipes[i].write_fd - 1);
-		table->pipes[i].read_fd = table->pipes[i].write_fd = 0;
+		close_number(&table->pipes[i].write_fd);
+		close_number(&table->pipes[i].read_fd);
 	}
-	for (int i = 0; i < 2 * SPLICE_NURSERY_MAX; i++) {
-		_Atomic int32_t *spare = &table->nursery[i & 1][i / 2];
-
-		fd_close(*spare - 1);
-		*spare = 0;
-	}
+	for (int i = 0; i < 2 * SPLICE_NURSERY_MAX; i++)
+		close_number(&table->nursery[i & 1][i / 2]);
 	table->flows_top = table->pipes_top = 0;
 }
 

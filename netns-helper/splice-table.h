@@ -12,8 +12,10 @@
  *
  * CONNECTING: the host's connect() is under way; the guest's first segment is kept in the entry. INJECTED: it succeeded, that segment was given to
  * the gateway's kernel, its connection is to be accepted. ASKING: the guest's answer to our connect() is awaited. ENDING: the
- * descriptors are being closed. The order of stores: data, then phase; descriptors are closed between ENDING and FREE, so a number
- * in an ENDING entry may be somebody else's already, and is looked at before it is closed.
+ * descriptors are being closed, with a reset or without. The order of stores: data, then phase; so in each phase the step that it
+ * announces may have been taken or not, and a successor takes it again. Descriptors are closed between ENDING and FREE, so a number
+ * in an ENDING entry may be somebody else's already: these entries are cleared before a new worker makes its first TCP socket, and
+ * what is no TCP socket is left alone.
  *
  * The worker is the only writer.
  */
@@ -28,7 +30,7 @@
 #define SPLICE_PIPES_MAX 2048 /* directions with bytes under way at one instant */
 #define SPLICE_NURSERY_MAX 8 /* spare transparent sockets of each family */
 #define SPLICE_SYN_MAX                                                                                       \
-	160 /* bytes: virtio header, Ethernet, the largest IPv4 header, the largest TCP header */
+	160 /* at most 255; bytes: virtio header, Ethernet, the largest IPv4 header, the largest TCP header */
 
 enum {
 	SPLICE_GUEST, /* the socket in the gateway namespace */
@@ -79,7 +81,8 @@ typedef struct {
 	_Atomic uint32_t phase; /* SplicePhase */
 	uint8_t inbound;
 	uint8_t family; /* AF_INET or AF_INET6, on both sides */
-	uint16_t syn_size;
+	uint8_t syn_size; /* bytes of syn[] */
+	uint8_t ends_with_reset; /* in ENDING */
 	_Atomic int32_t fd[2]; /* [SPLICE_GUEST], [SPLICE_HOST]; -1: none (yet) */
 	SpliceAddr guest; /* address of the guest's end */
 	SpliceAddr remote; /* address of the other end as the guest sees it */
@@ -112,6 +115,9 @@ void splice_table_saw_fd(SpliceTable *table, int fd);
 void splice_table_mark_fds(const SpliceTable *table, bool *known, size_t limit);
 /** Reset every connection, close every pipe and spare socket, and forget them: for a worker that is to start with nothing. */
 void splice_table_clear(SpliceTable *table);
+
+/** Whether @p fd is a TCP socket: what a number in the table must be if it is still ours. */
+bool splice_is_tcp(int fd);
 
 bool splice_addr_equal(const SpliceAddr *a, const SpliceAddr *b);
 bool splice_addr_is_v4(const SpliceAddr *a);

@@ -33,9 +33,8 @@ static int socket_option(int fd, int option)
 
 static bool is_kept(const Helper *helper, int fd)
 {
-	if (fd < SHARED_INHERITED_MAX && (helper->shared->inherited[fd / 8] & 1 << fd % 8))
-		return true;
-	if (fd_store_has_fd(helper->store, fd) || shared_state_is_forward_fd(helper->shared, fd))
+	if (shared_state_is_inherited(helper->shared, fd) || fd_store_has_fd(helper->store, fd) ||
+		shared_state_is_forward_fd(helper->shared, fd))
 		return true;
 	/* Connections are for the splice engine to judge (splice_engine_adopt_strays()). */
 	return splice_engine_is_needed(helper) && socket_option(fd, SO_PROTOCOL) == IPPROTO_TCP;
@@ -211,7 +210,6 @@ static int make_engines(Worker *worker, unsigned step)
 static int make_ports(Worker *worker)
 {
 	InboundEngine inbound;
-	int r;
 
 	worker->ports = ports_new(worker->helper);
 	if (worker->splice) {
@@ -220,10 +218,9 @@ static int make_ports(Worker *worker)
 	}
 	inbound = slirp_engine_inbound(worker->slirp);
 	ports_add_engine(worker->ports, &inbound);
-	r = ports_restore(worker->ports);
-	if (worker->splice)
+	if (worker->splice) /* before the stack has listening sockets that are in no table */
 		splice_engine_adopt_strays(worker->splice);
-	return r;
+	return ports_restore(worker->ports);
 }
 
 static int set_up(Worker *worker, unsigned step)
