@@ -14,6 +14,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#if __has_include(<sys/rseq.h>)
+#include <sys/rseq.h>
+#endif
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -129,7 +132,6 @@ const char *process_cause(int code, int status)
 static struct {
 	char *area; /* argv strings as the kernel laid them out, contiguous */
 	size_t size;
-	size_t program; /* bytes of what stands for argv[0], with its NUL */
 	char name[32]; /* last part of argv[0] */
 } title;
 
@@ -167,7 +169,6 @@ void process_title_init(int argc, char **argv, char **envp)
 		return;
 	title.area = area;
 	title.size = (size_t)(end - area);
-	title.program = strlen(argv[0]) + 1;
 	end = strrchr(argv[0], '/');
 	(void)snprintf(title.name, sizeof(title.name), "%s", end ? end + 1 : argv[0]);
 }
@@ -175,22 +176,24 @@ void process_title_init(int argc, char **argv, char **envp)
 void process_set_title(const char *role)
 {
 	char first[96];
-	size_t len, rest, n;
+	size_t program, len, rest, n;
 
 	if (!title.area)
 		return;
 	len = (size_t)snprintf(first, sizeof(first), "%s: %s", title.name, role) + 1;
 	if (len > sizeof(first) || len > title.size)
 		return;
-	rest = title.size - title.program;
+	program = strlen(title.area) + 1; /* what stands for argv[0] */
+	rest = title.size - program;
 	n = rest < title.size - len ? rest : title.size - len;
-	memmove(title.area + len, title.area + title.program, n);
+	memmove(title.area + len, title.area + program, n);
 	memset(title.area + len + n, 0, title.size - len - n);
 	memcpy(title.area, first, len);
 	title.area[title.size - 1] = '\0';
-	title.program = len;
 }
 
+#define SEGMENTS_MAX 64 /* three or four for each library */
+#define RSEQ_REGISTERED_SIZE 32 /* what the C library registers, the first version's size; newer ones may have more */
 #define STACK_TRIM_MAX 262144 /* how far down a busy start may have reached */
 
 /* The kernel maps the stack only as far as it was used; what lies further down fails with ENOMEM page by page. */
@@ -206,21 +209,52 @@ __attribute__((noinline)) void process_trim_stack(void)
 }
 
 /* Segments that are never written: what is in them comes back from the page cache when it is needed. */
-static int unmap_text(struct dl_phdr_info *info, size_t size, void *data)
+static struct {
+	struct {
+		uintptr_t start, size;
+	} segments[SEGMENTS_MAX];
+	unsigned n;
+} text;
+
+static int note_text(struct dl_phdr_info *info, size_t size, void *data)
 {
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
 
 	if (strncmp(info->dlpi_name, "linux-", 6) == 0)
 		return 0; /* the vdso is no file */
-	for (int i = 0; i < info->dlpi_phnum; i++) {
+	for (int i = 0; i < info->dlpi_phnum && text.n < SEGMENTS_MAX; i++) {
 		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
 		uintptr_t start = (info->dlpi_addr + segment->p_vaddr) & ~(page - 1);
 		uintptr_t end = info->dlpi_addr + segment->p_vaddr + segment->p_memsz;
 
-		if (segment->p_type == PT_LOAD && !(segment->p_flags & PF_W))
-			(void)madvise((void *)start, end - start, MADV_DONTNEED);
+		if (segment->p_type != PT_LOAD || (segment->p_flags & PF_W))
+			continue;
+		text.segments[text.n].start = start;
+		text.segments[text.n++].size = end - start;
 	}
 	return 0;
+}
+
+#ifdef RSEQ_SIG
+/* The kernel writes the number of the processor into it whenever that changes: a page of its own for every process that is just there. */
+static void leave_rseq(void)
+{
+	void *area = (char *)__builtin_thread_pointer() + __rseq_offset;
+
+	if (__rseq_size > 0 && syscall(SYS_rseq, area, RSEQ_REGISTERED_SIZE, RSEQ_FLAG_UNREGISTER, RSEQ_SIG) < 0)
+		(void)syscall(SYS_rseq, area, __rseq_size, RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
+}
+#else
+static void leave_rseq(void)
+{
+}
+#endif
+
+void process_prepare_clones(void)
+{
+	text.n = 0;
+	(void)dl_iterate_phdr(note_text, NULL); /* it takes a lock: in each process it would copy a page of the linker's data */
+	leave_rseq();
 }
 
 void process_settle_memory(void)
@@ -232,5 +266,8 @@ void process_settle_memory(void)
 void process_rest(void)
 {
 	process_settle_memory();
-	(void)dl_iterate_phdr(unmap_text, NULL);
+	if (text.n == 0)
+		(void)dl_iterate_phdr(note_text, NULL);
+	for (unsigned i = 0; i < text.n; i++)
+		(void)madvise((void *)text.segments[i].start, text.segments[i].size, MADV_DONTNEED);
 }

@@ -54,6 +54,12 @@ void process_title_init(int argc, char **argv, char **envp);
  */
 void process_set_title(const char *role);
 
+/**
+ * Once, before the first clone: look at what every process would otherwise look at (and write to) for itself, and end the kernel's
+ * writing to thread data (rseq(2); sched_getcpu(3) takes the slower way from then on).
+ */
+void process_prepare_clones(void);
+
 /** Before the first fork: give free heap pages (malloc_trim(3)) and unused stack pages back, so that no child copies them. */
 void process_settle_memory(void);
 

@@ -13,6 +13,7 @@
 #include "common/supervise-private.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -255,7 +256,7 @@ static void on_keeper_timer(void *data)
 	watch_keeper(data);
 }
 
-static void keeper_is_gone(Supervisor *sv)
+static void replace_keeper(Supervisor *sv)
 {
 	if (!atomic_load(&sv->shared->survive))
 		_exit(0); /* the parent-death signal is on its way */
@@ -265,6 +266,11 @@ static void keeper_is_gone(Supervisor *sv)
 		else
 			atomic_store(&sv->shared->claim, 0); /* another one was faster */
 	}
+}
+
+static void keeper_is_gone(Supervisor *sv)
+{
+	replace_keeper(sv);
 	event_timer_set(sv->keeper_timer, KEEPER_LOOK_MS);
 }
 
@@ -310,4 +316,26 @@ int supervise_attach_loop(Supervisor *sv, EventLoop *loop)
 	if (sv->tracing)
 		r = event_loop_add_signals(loop, (const int[]){SIGCHLD, 0}, on_traced_keeper, sv, NULL);
 	return r;
+}
+
+/*
+ * A pidfd that poll(2) holds stays what it is, whatever becomes of its number; if the number was somebody else's already when poll(2)
+ * began, the next look comes with the next heartbeat. Nothing here touches the heap: what this process never writes to it shares
+ * with the others, and what remains of its own are a few pages of stack.
+ */
+void supervise_stand_by(Supervisor *sv)
+{
+	for (;;) {
+		struct pollfd keeper = {.events = POLLIN};
+		unsigned number = atomic_load(&sv->shared->keepers);
+
+		supervise_heartbeat(sv);
+		keeper.fd = atomic_load(&sv->shared->keeper_pidfd);
+		if (poll(&keeper, 1, SUPERVISE_HEARTBEAT_MS) <= 0 || number != atomic_load(&sv->shared->keepers))
+			continue;
+		sv->watched_keeper = number;
+		(void)waitid(P_PID, (id_t)atomic_load(&sv->shared->keeper_pid), &(siginfo_t){0}, WEXITED | WNOHANG);
+		replace_keeper(sv);
+		(void)usleep(KEEPER_LOOK_MS * 1000);
+	}
 }

@@ -29,6 +29,7 @@ Supervisor *supervise_new(const SuperviseConfig *config)
 		free(sv);
 		return NULL;
 	}
+	process_prepare_clones();
 	(void)sigprocmask(SIG_SETMASK, NULL, &sv->original_mask);
 	atomic_store(&sv->shared->survive, 1);
 	atomic_store(&sv->shared->keeper_pidfd, -1);

@@ -114,6 +114,8 @@ int supervise_signal_worker(Supervisor *sv, const char *name, int signal);
 /* --- in a worker --- */
 /** Heartbeat, keeper watch and take-over on @p loop. Call once the loop exists. */
 int supervise_attach_loop(Supervisor *sv, EventLoop *loop);
+/** A worker's whole life, for one that is there only to make the next keeper, with the rights that it has: sleeps, and never returns. */
+void supervise_stand_by(Supervisor *sv);
 /** For a worker without an EventLoop: call at least every SUPERVISE_HEARTBEAT_MS if has_heartbeat. */
 void supervise_heartbeat(Supervisor *sv);
 /** The worker works now. @p restored: words for the event, cut at 127 bytes. Call again to change the words. */

@@ -40,6 +40,7 @@ static void publish_state(const Conmon *c)
 	state_file_set(c->state, "PAYLOAD_PID", "%d", (int)atomic_load(&c->reaper->payload_pid));
 	state_file_set(c->state, "KEEPER_PID", "%d", (int)supervise_pid(c->sv, "keeper"));
 	state_file_set(c->state, "REAPER_PID", "%d", (int)supervise_pid(c->sv, "reaper"));
+	state_file_set(c->state, "HEIR_PID", "%d", (int)supervise_pid(c->sv, "heir"));
 	state_file_set(c->state, "MONITOR_PID", "%d", (int)supervise_pid(c->sv, "monitor"));
 	state_file_set(c->state, "REAPER_RESTARTS", "%u", supervise_restarts(c->sv, "reaper"));
 	state_file_set(c->state, "MONITOR_RESTARTS", "%u", supervise_restarts(c->sv, "monitor"));

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <locale.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,11 +35,21 @@
 
 #define DESCRIPTORS_NEEDED 48 /* besides what is open at start: objects, workers, a dozen clients */
 
-/* --- the two workers --- */
+/* --- the workers, in the order in which they make a new keeper --- */
 
 static int run_reaper(Supervisor *sv, void *data, unsigned restarts, unsigned step)
 {
 	return reaper_run(data, restarts);
+}
+
+/* Without it, the caller's rights would be gone when keeper and reaper are killed together: the monitor has none to hand on. */
+static int run_heir(Supervisor *sv, void *data, unsigned restarts, unsigned step)
+{
+	for (const int *s = keeper_signals(); *s; s++)
+		(void)signal(*s, SIG_IGN); /* meant for the keeper, also when a whole process group is signalled */
+	supervise_ready(sv, "");
+	supervise_stand_by(sv);
+	return 1;
 }
 
 static int run_monitor(Supervisor *sv, void *data, unsigned restarts, unsigned step)
@@ -59,6 +70,7 @@ static int run_monitor(Supervisor *sv, void *data, unsigned restarts, unsigned s
 
 static const SuperviseWorker workers[] = {
 	{.name = "reaper", .run = run_reaper, .has_heartbeat = true},
+	{.name = "heir", .run = run_heir, .has_heartbeat = true},
 	{.name = "monitor", .run = run_monitor, .max_step = 1, .has_heartbeat = true},
 };
 

@@ -155,7 +155,7 @@ class Rig:
 		if pid in world.running(self.helper):
 			return 'helper ' + network_rig.Rig.role(target, pid)
 		state = self.state_of(target.cid)
-		for key in ('KEEPER', 'REAPER', 'MONITOR'):
+		for key in ('KEEPER', 'REAPER', 'HEIR', 'MONITOR'):
 			if state.get(key + '_PID') == str(pid):
 				return key.lower()
 		return 'conmon'
@@ -171,10 +171,10 @@ class Rig:
 	@staticmethod
 	def allows(roles, n):
 		"""
-		Keeper and reaper together are all that has the caller's capabilities: without them the exit command, here Podman's
-		clean-up, runs with none and cannot do its work (docs/survival.md). So one of them is always there.
+		The monitor has none of the caller's capabilities, and Podman's clean-up, the exit command, needs them: of the three that have
+		them never more than two are killed at a time (docs/survival.md).
 		"""
-		return 'helper' in roles or (n == 3 and roles != 'keeper+reaper')
+		return 'helper' in roles or n == 4
 
 	def groups(self):
 		if not self.may_kill:

@@ -131,7 +131,7 @@ def _(t):
 			sum_got.update(data[1:])
 			got += len(data) - 1
 		if sent % 256 == 0 and r.is_alive():
-			peak = max([int((processes.status_field(p, 'VmRSS') or '0').split()[0]) for p in r.processes()] or [0])
+			peak = max([processes.rss_kib(p) for p in r.processes()] or [0])
 			tap.true(peak < 64 << 10, '%d KiB of memory' % peak)
 	tap.same(got, n_blocks * 32768, 'bytes back')
 	tap.same(sum_got.hexdigest(), sum_sent.hexdigest())

@@ -76,4 +76,53 @@ def _(t):
 	under_kills(t, 'reaper', False, times=2)
 
 
+ROLES = ('keeper', 'reaper', 'heir', 'monitor')
+
+
+def roles():
+	"""Who is who, by pid: the one that is none of the workers is the keeper."""
+	found = {}
+	for p in processes.everyone():
+		if processes.comm(p).startswith('conmon'):
+			title = b''.join(processes.cmdline(p)[:1]).decode()
+			found[title[len('conmon: '):] if title.startswith('conmon: ') else 'keeper'] = p
+	return found if len(found) == len(ROLES) else None
+
+
+def after_kill_of(t, names, patient):
+	"""Kill those processes at once; the container's end must be told as ever, and with the rights of who called conmon."""
+	b = t.bundle('echo one; read x < /shared/go; echo two; exit 7')
+	gate = b.fifo()
+	proof = t.path('status-of-exit-command')
+	r = t.create(b, '--exit-command', '/bin/cp', '--exit-command-arg', '/proc/self/status', '--exit-command-arg', proof)
+	b.start()
+	t.wait_logged('one')
+	first = tap.until(roles, 'all four of them', 10)
+	wanted = processes.status_field(first['reaper'], 'CapEff')
+	for name in names:
+		processes.kill(first[name])
+
+	def replaced():
+		found = roles()
+		return found and all(found[name] != first[name] for name in names)
+	if patient:
+		tap.until(replaced, 'all four again', 10)
+	os.write(gate, b'go\n')
+	tap.same(t.exit_file(b, 20), '7')
+	tap.same(t.logged(), b'one\ntwo\n')
+	tap.until(lambda: os.path.exists(proof) and 'Seccomp' in t.text(proof), 'the exit command', 20)
+	fields = dict(line.split(':\t', 1) for line in t.text(proof).splitlines())
+	tap.same(fields['CapEff'], wanted, 'capabilities of the exit command')
+	tap.same(fields['NoNewPrivs'], '0')
+	tap.until(lambda: not [p for p in processes.everyone() if processes.comm(p).startswith('conmon')], 'the end of all of them', 10)
+	t.runs.remove(r)
+
+
+for first in ROLES:
+	for second in ROLES[:ROLES.index(first)]:
+		@test('X-9', 'SIGKILL to %s and %s at once: status, log, and an exit command with the caller\'s rights' % (second, first),
+			ours=OURS, modes=BOTH)
+		def _(t, names=(second, first)):
+			after_kill_of(t, names, patient=t.is_rootless)
+
 conmonlab.main()

@@ -216,6 +216,14 @@ def status_field(pid, name):
 				return line.split(':', 1)[1].strip()
 
 
+def rss_kib(pid):
+	"""Resident memory; 0 if it has just ended."""
+	try:
+		return int((status_field(pid, 'VmRSS') or '0').split()[0])
+	except (FileNotFoundError, ProcessLookupError):
+		return 0
+
+
 def fds(pid):
 	"""descriptor -> what it is, of a process."""
 	out = {}
