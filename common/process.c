@@ -173,6 +173,10 @@ void process_title_init(int argc, char **argv, char **envp)
 	(void)snprintf(title.name, sizeof(title.name), "%s", end ? end + 1 : argv[0]);
 }
 
+/*
+ * In the place of the program's name if it fits there, filled up with spaces: then no other page of the arguments becomes a copy. Else what
+ * follows is moved.
+ */
 void process_set_title(const char *role)
 {
 	char first[96];
@@ -180,10 +184,15 @@ void process_set_title(const char *role)
 
 	if (!title.area)
 		return;
+	program = strlen(title.area) + 1; /* what stands there for argv[0] */
 	len = (size_t)snprintf(first, sizeof(first), "%s: %s", title.name, role) + 1;
 	if (len > sizeof(first) || len > title.size)
 		return;
-	program = strlen(title.area) + 1; /* what stands for argv[0] */
+	if (len <= program) {
+		memcpy(title.area, first, len - 1);
+		memset(title.area + len - 1, ' ', program - len);
+		return;
+	}
 	rest = title.size - program;
 	n = rest < title.size - len ? rest : title.size - len;
 	memmove(title.area + len, title.area + program, n);

@@ -129,13 +129,18 @@ static void syslog_send(DiagLevel level, int error, const char *text)
 		(void)send(diag.syslog_fd, line, (size_t)size, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
+bool diag_has_level(DiagLevel level)
+{
+	return level <= diag.level || level == DIAG_ERROR;
+}
+
 void diag_log(DiagLevel level, int error, const char *format, ...)
 {
 	char text[DIAG_TEXT_MAX], line[DIAG_TEXT_MAX + 16];
 	int saved_errno = errno, size;
 	va_list args;
 
-	if (level > diag.level && level != DIAG_ERROR)
+	if (!diag_has_level(level))
 		return;
 	va_start(args, format);
 	size = vsnprintf(text, sizeof(text), format, args);

@@ -9,6 +9,9 @@ typedef enum { DIAG_ERROR, DIAG_WARN, DIAG_INFO, DIAG_DEBUG, DIAG_TRACE } DiagLe
 /** @return 0, or -EINVAL if @p name is no level of C-216 (upper and lower case are the same) */
 int diag_level_parse(const char *name, DiagLevel *ret_level);
 
+/** Whether messages of @p level are printed. */
+bool diag_has_level(DiagLevel level);
+
 /** Print what is at least as important as @p level; errors always. The default is DIAG_WARN. */
 void diag_set_level(DiagLevel level);
 

@@ -3,22 +3,21 @@
 #include "conmon/exit-command.h"
 
 #include <errno.h>
-#include <glib.h>
 #include <linux/close_range.h>
 #include <unistd.h>
 
 #include "conmon/child.h"
 #include "conmon/environment.h"
+#include "conmon/text.h"
 
 static void exit_command_child(const Conmon *conmon)
 {
 	const ConmonOptions *o = conmon->options;
-	guint n_args = g_strv_length(o->exit_command_args);
-	char **argv = g_new0(char *, n_args + 2);
+	char **argv = NULL;
 
-	argv[0] = o->exit_command;
-	for (guint i = 0; i < n_args; i++)
-		argv[i + 1] = o->exit_command_args[i];
+	words_add(&argv, o->exit_command);
+	for (char **arg = o->exit_command_args; *arg; arg++)
+		words_add(&argv, *arg);
 	environment_restore_for_exec(conmon->environment);
 	(void)close_range(STDERR_FILENO + 1, ~0U, 0); /* 0 to 2 are /dev/null by now */
 	(void)execv(o->exit_command, argv);

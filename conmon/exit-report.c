@@ -12,7 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -74,11 +74,11 @@ static int write_once(ExitFile *file, const char *dir, const char *name, const c
 
 int exit_report_write(const Conmon *conmon, ExitFile *file, const char *dir, const char *name, int value)
 {
-	g_autofree char *temporary =
-		g_strdup_printf(".%.200s.%d.tmp", name, (int)conmon->reaper->published_pid);
+	char temporary[NAME_MAX + 1];
 
 	if (!dir || atomic_load(&file->step) == WRITTEN)
 		return atomic_load(&file->error);
+	(void)snprintf(temporary, sizeof(temporary), ".%.200s.%d.tmp", name, (int)conmon->reaper->published_pid);
 	atomic_store(&file->error, write_once(file, dir, name, temporary, value));
 	atomic_store(&file->step, WRITTEN);
 	if (atomic_load(&file->error) < 0)

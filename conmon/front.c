@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +12,7 @@
 
 #include "common/fd-util.h"
 #include "conmon/diag.h"
+#include "conmon/text.h"
 
 #define START_READ_SIZE 8192 /* C-52, C-53: all of a token, so that it can't satisfy a second wait */
 
@@ -40,14 +40,15 @@ int front_wait_start(int start_fd)
 
 static int write_pid_file(const char *path, pid_t pid)
 {
-	g_autofree char *dir = g_path_get_dirname(path), *name = g_path_get_basename(path);
+	text_auto char *dir = text_dirname(path);
+	const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 	cleanup_close int dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	char text[16];
 	int size = snprintf(text, sizeof(text), "%d", (int)pid);
 
 	if (dir_fd < 0)
 		return -errno;
-	if (path[0] == '\0' || path[strlen(path) - 1] == '/')
+	if (name[0] == '\0')
 		return -EISDIR;
 	return fd_replace_file(dir_fd, name, text, (size_t)size, 0666);
 }

@@ -2,9 +2,10 @@
 
 #include "conmon/json-text.h"
 
-#include <glib.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "conmon/utf8.h"
 
 /* Escape the character at @text; @return bytes of it that were taken. */
 static size_t escape_one(char out[8], const char *text, size_t size)
@@ -12,7 +13,7 @@ static size_t escape_one(char out[8], const char *text, size_t size)
 	static const char plain[] = "\"\\/\n\r\t\b\f", letters[] = "\"\\/nrtbf";
 	unsigned char c = (unsigned char)text[0];
 	const char *found = strchr(plain, c);
-	gunichar wide;
+	int length;
 
 	if (found) {
 		snprintf(out, 8, "\\%c", letters[found - plain]);
@@ -26,13 +27,13 @@ static size_t escape_one(char out[8], const char *text, size_t size)
 		snprintf(out, 8, "%c", c);
 		return 1;
 	}
-	wide = g_utf8_get_char_validated(text, (gssize)size);
-	if (wide == (gunichar)-1 || wide == (gunichar)-2) {
+	length = utf8_length((const unsigned char *)text, (const unsigned char *)text + size);
+	if (length <= 0) {
 		strcpy(out, "\357\277\275"); /* U+FFFD */
 		return 1;
 	}
-	snprintf(out, 8, "%.*s", (int)(g_utf8_next_char(text) - text), text);
-	return (size_t)(g_utf8_next_char(text) - text);
+	snprintf(out, 8, "%.*s", length, text);
+	return (size_t)length;
 }
 
 size_t json_text_escape(char *out, size_t room, const char *text, size_t size)

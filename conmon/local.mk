@@ -12,7 +12,6 @@ conmon_process_sources = \
 	conmon/environment.c conmon/environment.h \
 	conmon/exit-command.c conmon/exit-command.h \
 	conmon/exit-report.c conmon/exit-report.h \
-	conmon/fresh-start.c conmon/fresh-start.h \
 	conmon/front.c conmon/front.h \
 	conmon/json-text.c conmon/json-text.h \
 	conmon/keeper.c conmon/keeper.h \
@@ -20,14 +19,17 @@ conmon_process_sources = \
 	conmon/network.c conmon/network.h \
 	conmon/objects.c conmon/objects.h \
 	conmon/oom.c conmon/oom.h \
+	conmon/option-parser.c conmon/option-parser.h \
 	conmon/options.c conmon/options.h \
 	conmon/reaper.c conmon/reaper.h conmon/reaper-state.h \
 	conmon/runtime.c conmon/runtime.h \
 	conmon/shared.c conmon/shared.h \
 	conmon/sync-pipe.c conmon/sync-pipe.h \
+	conmon/text.c conmon/text.h \
+	conmon/utf8.c conmon/utf8.h \
 	conmon/validation.c conmon/validation.h
 
 conmon_conmon_SOURCES = conmon/main.c $(conmon_process_sources) $(conmon_monitor_sources)
-conmon_conmon_CFLAGS = $(AM_CFLAGS) $(GLIB_CFLAGS)
+conmon_conmon_CFLAGS = $(AM_CFLAGS)
 conmon_conmon_LDFLAGS = $(AM_LDFLAGS) $(COMMON_RPATH)
-conmon_conmon_LDADD = $(COMMON_LIBS) $(GLIB_LIBS)
+conmon_conmon_LDADD = $(COMMON_LIBS)

@@ -2,10 +2,11 @@
 
 #include "conmon/log-allowlist.h"
 
-#include <glib.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "conmon/text.h"
 
 static bool is_below(const char *path, const char *dir)
 {
@@ -18,7 +19,7 @@ static bool is_below(const char *path, const char *dir)
 
 bool log_allowlist_permits(const char *path, char *const *dirs)
 {
-	g_autofree char *parent = g_path_get_dirname(path);
+	text_auto char *parent = text_dirname(path);
 	char real[PATH_MAX], real_dir[PATH_MAX];
 
 	if (!dirs[0])

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,7 +18,6 @@
 #include "common/shared-memory.h"
 #include "conmon/diag.h"
 #include "conmon/environment.h"
-#include "conmon/fresh-start.h"
 #include "conmon/front.h"
 #include "conmon/keeper.h"
 #include "conmon/monitor.h"
@@ -122,7 +120,7 @@ static int conmon_init(Conmon *conmon, int null_fd)
 {
 	const SuperviseConfig config = {
 		.workers = workers,
-		.n_workers = G_N_ELEMENTS(workers),
+		.n_workers = sizeof(workers) / sizeof(workers[0]),
 		.data = conmon,
 		.on_event = keeper_on_event,
 		.on_keeper_start = keeper_on_start,
@@ -234,6 +232,36 @@ static int keep(const ConmonOptions *options, const ConmonEnvironment *environme
 
 /* --- the front process --- */
 
+static bool is_ascii(const char *text)
+{
+	while (*text != '\0' && (unsigned char)*text < 0x80)
+		text++;
+	return *text == '\0';
+}
+
+/*
+ * The environment's locale decides which values are valid (C-16) and the language of the system's error texts (C-24). It is not
+ * loaded if it could make no difference: that takes a dozen files, and memory for the container's life.
+ */
+static void take_locale(char **argv)
+{
+	static const char *const names[] = {"LC_ALL", "LC_MESSAGES", "LANG"};
+	const char *language = NULL;
+	bool wanted = false;
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && (!language || !language[0]); i++)
+		language = getenv(names[i]);
+	if (language && language[0] && strcmp(language, "C") != 0 && strcmp(language, "POSIX") != 0 &&
+		strncmp(language, "C.", 2) != 0)
+		wanted = true;
+	for (char **word = argv; *word && !wanted; word++)
+		wanted = !is_ascii(*word);
+	if (!wanted)
+		return;
+	(void)setlocale(LC_CTYPE, "");
+	(void)setlocale(LC_MESSAGES, "");
+}
+
 static ConmonOptions *take_options(int argc, char **argv)
 {
 	char *reason = NULL;
@@ -263,19 +291,10 @@ int main(int argc, char **argv, char **envp)
 		fprintf(stderr, "conmon: can't look at my descriptors: %s\n", strerror(-r));
 		return 1;
 	}
-	(void)setlocale(LC_ALL, "");
-
-	options = fresh_start_take(&environment);
-	if (options) {
-		(void)options_start_diagnostics(options);
-	} else {
-		options = take_options(argc, argv);
-		if (!options)
-			return 1;
-		/* An exec session is short, and its start is what people wait for: it keeps its heap. */
-		if (!options->is_exec)
-			fresh_start_exec(options, argv);
-	}
+	take_locale(argv);
+	options = take_options(argc, argv);
+	if (!options)
+		return 1;
 	if (environment_take_pipes(&environment, options->exec_attach) < 0)
 		return 1;
 	environment_protect_from_oom(&environment);

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +18,7 @@
 #include "conmon/child.h"
 #include "conmon/diag.h"
 #include "conmon/environment.h"
+#include "conmon/text.h"
 
 #define FD_NETWORK "network.pidfd"
 #define FD_READY "network.ready" /* our end of the ready socket */
@@ -152,19 +152,18 @@ static struct {
 
 static char **command_line(const Conmon *conmon)
 {
-	GPtrArray *argv = g_ptr_array_new();
+	char **argv = NULL;
 
-	g_ptr_array_add(argv, conmon->options->network_helper);
-	g_ptr_array_add(argv, g_strdup("-e"));
-	g_ptr_array_add(argv, g_strdup_printf("%d", ends.exit));
-	g_ptr_array_add(argv, g_strdup("-r"));
-	g_ptr_array_add(argv, g_strdup_printf("%d", ends.ready));
+	words_add(&argv, conmon->options->network_helper);
+	words_add(&argv, "-e");
+	words_add(&argv, text_format("%d", ends.exit));
+	words_add(&argv, "-r");
+	words_add(&argv, text_format("%d", ends.ready));
 	for (char **arg = conmon->options->network_helper_args; *arg; arg++)
-		g_ptr_array_add(argv, *arg);
-	g_ptr_array_add(argv, g_strdup_printf("%d", (int)atomic_load(&conmon->reaper->payload_pid)));
-	g_ptr_array_add(argv, g_strdup(INTERFACE));
-	g_ptr_array_add(argv, NULL);
-	return (char **)g_ptr_array_free(argv, FALSE);
+		words_add(&argv, *arg);
+	words_add(&argv, text_format("%d", (int)atomic_load(&conmon->reaper->payload_pid)));
+	words_add(&argv, INTERFACE);
+	return argv;
 }
 
 /* Nothing but its three channels: a descriptor of the container's caller must not outlive the container in there (C-42). */
@@ -317,7 +316,9 @@ static uint64_t backoff_ms(unsigned starts)
 
 	for (unsigned i = 1; i < starts && delay < SUPERVISE_BACKOFF_MAX_MS; i++)
 		delay *= 2;
-	return starts ? MIN(delay, (uint64_t)SUPERVISE_BACKOFF_MAX_MS) : 0;
+	if (delay > SUPERVISE_BACKOFF_MAX_MS)
+		delay = SUPERVISE_BACKOFF_MAX_MS;
+	return starts ? delay : 0;
 }
 
 static void lost(Network *n)

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@
 
 #include "common/fd-util.h"
 #include "conmon/diag.h"
+#include "conmon/text.h"
 
 #define ATTACH_BACKLOG 128 /* C-103 wants at least 10; more connect at once when nobody has accepted yet */
 #define CONSOLE_TRIES 100 /* for a name that nobody has */
@@ -67,7 +67,7 @@ static int bind_in_dir(int sock, int dir_fd, const char *name, mode_t mode)
 int objects_create_notify(const Conmon *conmon, char ret_error[OBJECTS_ERROR_MAX])
 {
 	const ConmonOptions *o = conmon->options;
-	g_autofree char *dir = NULL;
+	text_auto char *dir = NULL;
 	cleanup_close int dir_fd = -1, sock = -1;
 	int r;
 
@@ -77,7 +77,7 @@ int objects_create_notify(const Conmon *conmon, char ret_error[OBJECTS_ERROR_MAX
 		snprintf(ret_error, OBJECTS_ERROR_MAX, "--sdnotify-socket needs a bundle: use --bundle");
 		return -EINVAL;
 	}
-	dir = g_strdup_printf("%s/notify", o->bundle);
+	dir = text_format("%s/notify", o->bundle);
 	dir_fd = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (dir_fd < 0)
 		return failed(ret_error, -errno, "Failed to open notify directory", dir);
@@ -210,12 +210,12 @@ static char *symlink_path(const ConmonOptions *o)
 {
 	if (o->full_attach || !o->cuuid)
 		return NULL;
-	return g_strdup_printf("%s/%s", o->socket_dir_path, o->cuuid);
+	return text_format("%s/%s", o->socket_dir_path, o->cuuid);
 }
 
 static int create_symlink(const Conmon *conmon, char *error)
 {
-	g_autofree char *path = symlink_path(conmon->options);
+	text_auto char *path = symlink_path(conmon->options);
 	struct stat st;
 
 	if (!path)
@@ -232,7 +232,7 @@ static int create_symlink(const Conmon *conmon, char *error)
 void objects_remove_symlink(const Conmon *conmon)
 {
 	const ConmonOptions *o = conmon->options;
-	g_autofree char *path = objects_has_attach(o) ? symlink_path(o) : NULL;
+	text_auto char *path = objects_has_attach(o) ? symlink_path(o) : NULL;
 	struct stat st;
 
 	if (path && lstat(path, &st) == 0 && st.st_dev == conmon->reaper->symlink_dev &&

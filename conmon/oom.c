@@ -4,7 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib.h>
+#include <inttypes.h>
 #include <linux/magic.h>
 #include <poll.h>
 #include <stdio.h>
@@ -19,7 +19,9 @@
 #include "common/fd-util.h"
 #include "common/process.h"
 #include "conmon/diag.h"
+#include "conmon/text.h"
 
+#define EVENTS_MAX 1024 /* bytes of memory.events: half a dozen counters */
 #define CGROUP_ROOT "/sys/fs/cgroup"
 #define FD_OOM_EVENT "oom.event" /* v1: eventfd */
 #define FD_OOM_CONTROL "oom.control" /* v1: memory.oom_control, open as long as the eventfd is to work */
@@ -29,7 +31,7 @@
 
 static void touch_oom_file(const char *dir)
 {
-	g_autofree char *path = dir ? g_strdup_printf("%s/oom", dir) : NULL;
+	text_auto char *path = dir ? text_format("%s/oom", dir) : NULL;
 	cleanup_close int fd =
 		path ? open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0666) : -1;
 
@@ -49,56 +51,73 @@ static void oom_happened(const Conmon *conmon)
 
 /* --- where the cgroup is --- */
 
-static char *read_whole(const char *path)
+/* Whether @name is one of the words of @list, which are separated by commas. */
+static bool has_word(const char *list, const char *name)
 {
-	char *text = NULL;
+	size_t size = strlen(name);
 
-	return g_file_get_contents(path, &text, NULL, NULL) ? text : NULL;
+	for (const char *word = list; word; word = strchr(word, ',')) {
+		word += *word == ',';
+		if (strncmp(word, name, size) == 0 && (word[size] == ',' || word[size] == '\0'))
+			return true;
+	}
+	return false;
 }
 
-/* Path in the hierarchy of @controller ("" for cgroup v2) of a process, or NULL. */
+/* @line: id, controllers, path; @controller: "" for cgroup v2. @return the path if it is the one */
+static const char *path_in_line(char *line, const char *controller)
+{
+	char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
+
+	if (!path)
+		return NULL;
+	*controllers++ = '\0';
+	*path++ = '\0';
+	path[strcspn(path, "\n")] = '\0';
+	if (controller[0] == '\0')
+		return strcmp(line, "0") == 0 && controllers[0] == '\0' ? path : NULL;
+	return has_word(controllers, controller) ? path : NULL;
+}
+
+/* Path in the hierarchy of @controller of a process, or NULL. */
 static char *cgroup_path_of(pid_t pid, const char *controller)
 {
-	g_autofree char *file = g_strdup_printf("/proc/%d/cgroup", (int)pid);
-	g_autofree char *text = read_whole(file);
-	g_auto(GStrv) lines = text ? g_strsplit(text, "\n", -1) : NULL;
+	text_auto char *name = text_format("/proc/%d/cgroup", (int)pid);
+	FILE *file = fopen(name, "re");
+	char *line = NULL, *found = NULL;
+	size_t room = 0;
 
-	for (char **line = lines; line && *line; line++) {
-		g_auto(GStrv) part = g_strsplit(*line, ":", 3); /* id, controllers, path */
-		g_auto(GStrv) names = NULL;
+	while (file && !found && getline(&line, &room, file) > 0) {
+		const char *path = path_in_line(line, controller);
 
-		if (g_strv_length(part) != 3)
-			continue;
-		if (controller[0] == '\0') {
-			if (strcmp(part[0], "0") == 0 && part[1][0] == '\0')
-				return g_strdup(part[2]);
-			continue;
-		}
-		names = g_strsplit(part[1], ",", -1);
-		if (g_strv_contains((const char *const *)names, controller))
-			return g_strdup(part[2]);
+		found = path ? text_copy(path, strlen(path)) : NULL;
 	}
-	return NULL;
+	free(line);
+	if (file)
+		(void)fclose(file);
+	return found;
 }
+
+#define MOUNT_FIELDS 5 /* id parent dev root mountpoint … */
 
 /* Directory of @path if @line of mountinfo is that of the v1 memory hierarchy. */
 static char *v1_directory_of_line(char *line, const char *path)
 {
-	const char *dash = strstr(line, " - cgroup ");
-	g_auto(GStrv) field = dash ? g_strsplit(line, " ", 6) : NULL; /* id parent dev root mountpoint … */
-	g_auto(GStrv) options = NULL;
-	const char *last = dash ? strrchr(dash, ' ') : NULL;
+	const char *dash = strstr(line, " - cgroup "), *last = dash ? strrchr(dash, ' ') : NULL;
+	char *field[MOUNT_FIELDS], *rest = line;
 	size_t root;
 
-	if (!last || g_strv_length(field) < 6)
+	if (!last || !has_word(last + 1, "memory"))
 		return NULL;
-	options = g_strsplit(last + 1, ",", -1);
-	if (!g_strv_contains((const char *const *)options, "memory"))
-		return NULL;
+	for (int i = 0; i < MOUNT_FIELDS; i++) {
+		field[i] = strsep(&rest, " ");
+		if (!rest)
+			return NULL;
+	}
 	root = strcmp(field[3], "/") == 0 ? 0 : strlen(field[3]);
 	if (strncmp(path, field[3], root) != 0)
 		root = 0;
-	return g_strdup_printf("%s%s", field[4], path + root);
+	return text_format("%s%s", field[4], path + root);
 }
 
 /* Wherever that is mounted. Line by line: a host with many containers has a long table, and the pages would stay ours. */
@@ -109,7 +128,7 @@ static char *v1_directory(const char *path)
 	size_t room = 0;
 
 	while (mounts && !directory && getline(&line, &room, mounts) > 0) {
-		g_strchomp(line);
+		line[strcspn(line, "\n")] = '\0';
 		directory = v1_directory_of_line(line, path);
 	}
 	free(line);
@@ -123,12 +142,12 @@ static int find_cgroup(const Conmon *conmon)
 	ReaperState *state = conmon->reaper;
 	struct statfs fs;
 	bool v2 = statfs(CGROUP_ROOT, &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
-	g_autofree char *path = cgroup_path_of(atomic_load(&state->payload_pid), v2 ? "" : "memory");
-	g_autofree char *dir = NULL;
+	text_auto char *path = cgroup_path_of(atomic_load(&state->payload_pid), v2 ? "" : "memory");
+	text_auto char *dir = NULL;
 
 	if (!path)
 		return -ENOENT;
-	dir = v2 ? g_strdup_printf("%s%s", CGROUP_ROOT, path) : v1_directory(path);
+	dir = v2 ? text_format("%s%s", CGROUP_ROOT, path) : v1_directory(path);
 	if (!dir)
 		return -ENOENT;
 	if (strlen(dir) >= sizeof(state->oom_dir))
@@ -140,33 +159,25 @@ static int find_cgroup(const Conmon *conmon)
 
 /* --- cgroup v2 --- */
 
-static bool parse_counter(const char *line, const char *name, uint64_t *ret_value)
+static void parse_counter(const char *line, const char *name, uint64_t *value)
 {
 	size_t size = strlen(name);
-	char *end;
-	uint64_t value;
 
-	if (strncmp(line, name, size) != 0 || line[size] != ' ' || !g_ascii_isdigit(line[size + 1]))
-		return false;
-	errno = 0;
-	value = g_ascii_strtoull(line + size + 1, &end, 10);
-	if (errno || *end != '\0')
-		return false;
-	*ret_value = value;
-	return true;
+	if (strncmp(line, name, size) == 0 && line[size] == ' ')
+		(void)sscanf(line + size + 1, "%" SCNu64, value); /* cgroup v2's own, always a number */
 }
 
 static bool v2_read(const ReaperState *state, uint64_t *ret_oom, uint64_t *ret_oom_kill)
 {
-	g_autofree char *file = g_strdup_printf("%s/memory.events", state->oom_dir);
-	g_autofree char *text = read_whole(file);
-	g_auto(GStrv) lines = text ? g_strsplit(text, "\n", -1) : NULL;
+	text_auto char *file = text_format("%s/memory.events", state->oom_dir);
+	char text[EVENTS_MAX];
 
-	if (!text)
+	if (fd_read_file(file, text, sizeof(text)) < 0)
 		return false;
-	for (char **line = lines; *line; line++) {
-		if (!parse_counter(*line, "oom", ret_oom))
-			(void)parse_counter(*line, "oom_kill", ret_oom_kill);
+	for (const char *line = text; line; line = strchr(line, '\n')) {
+		line += *line == '\n';
+		parse_counter(line, "oom", ret_oom);
+		parse_counter(line, "oom_kill", ret_oom_kill);
 	}
 	return true;
 }
@@ -200,7 +211,7 @@ static void on_v2_event(void *data, uint32_t events)
 /* @fresh: an exec'd process joins a cgroup with a history, which is not its own (C-183). */
 static int v2_start(const Conmon *conmon, bool fresh)
 {
-	g_autofree char *file = g_strdup_printf("%s/memory.events", conmon->reaper->oom_dir);
+	text_auto char *file = text_format("%s/memory.events", conmon->reaper->oom_dir);
 	int fd = fd_store_get(conmon->store, FD_OOM_INOTIFY);
 	uint64_t oom = 0, oom_kill = 0;
 
@@ -226,7 +237,7 @@ static int v2_start(const Conmon *conmon, bool fresh)
 
 static void v1_look(const Conmon *conmon)
 {
-	g_autofree char *file = g_strdup_printf("%s/cgroup.event_control", conmon->reaper->oom_dir);
+	text_auto char *file = text_format("%s/cgroup.event_control", conmon->reaper->oom_dir);
 	int fd = fd_store_get(conmon->store, FD_OOM_EVENT);
 	struct pollfd ready = {.fd = fd, .events = POLLIN};
 	uint64_t count;
@@ -250,7 +261,7 @@ static void on_v1_event(void *data, uint32_t events)
 
 static int v1_register(const char *dir, int event_fd, int control_fd)
 {
-	g_autofree char *file = g_strdup_printf("%s/cgroup.event_control", dir);
+	text_auto char *file = text_format("%s/cgroup.event_control", dir);
 	cleanup_close int fd = open(file, O_WRONLY | O_CLOEXEC);
 	char text[32];
 	int size = snprintf(text, sizeof(text), "%d %d", event_fd, control_fd);
@@ -263,7 +274,7 @@ static int v1_register(const char *dir, int event_fd, int control_fd)
 static int v1_start(const Conmon *conmon)
 {
 	const char *dir = conmon->reaper->oom_dir;
-	g_autofree char *file = g_strdup_printf("%s/memory.oom_control", dir);
+	text_auto char *file = text_format("%s/memory.oom_control", dir);
 	cleanup_close int control = -1, event = -1;
 	int r;
 

@@ -7,19 +7,18 @@
 
 typedef enum { MODE_CREATE, MODE_RESTORE, MODE_EXEC } ConmonMode;
 
-/* A new pointer goes into the tables of fresh-start.c, too. */
 typedef struct {
 	ConmonMode mode;
 	bool is_exec, is_restore;	/* as given; validation refuses both together */
 	bool show_version;
 	bool api_version;	/* v1 */
-	char *bundle;		/* as given; cwd if not given and not exec; NULL for exec without bundle */
+	const char *bundle;		/* as given; cwd if not given and not exec; NULL for exec without bundle */
 	char *cid, *cuuid, *name;
 	char *runtime;
 	char **runtime_args;	/* NULL-terminated lists, never NULL */
 	char **runtime_opts;
 	bool systemd_cgroup, no_pivot, no_new_keyring;
-	char *container_pidfile, *conmon_pidfile;
+	const char *container_pidfile, *conmon_pidfile;
 	bool exec_attach;
 	char *exec_process_spec;
 	char *restore_path;
@@ -27,10 +26,10 @@ typedef struct {
 	/* logging; paths and drivers come parsed from log_paths */
 	char **log_paths;
 	bool log_journald, log_passthrough, log_k8s;
-	char *log_k8s_path;	/* the last one given (C-138) */
+	const char *log_k8s_path;	/* the last one given (C-138) */
 	int log_k8s_fd;		/* opened by options_validate(); -1: none */
 	/* ours alone, no option of the contract */
-	char *log_json_path, *log_syslog_address;	/* from log_paths; NULL: not wanted */
+	const char *log_json_path, *log_syslog_address;	/* from log_paths; NULL: not wanted */
 	char *log_on_error, *attach_policy;	/* as given, or NULL */
 	bool log_error_blocks, log_error_stops, attach_detaches;
 	int64_t log_rate_bytes, log_rate_lines;	/* of each stream, per second; <= 0: unlimited */
@@ -47,14 +46,14 @@ typedef struct {
 	char *log_tag;
 	char **log_labels;
 	bool no_container_partial_message, no_sync_log;
-	char *log_level;	/* validated */
+	const char *log_level;	/* validated */
 	bool syslog;
 	char *exit_dir, *persist_dir;
 	char *exit_command;
 	char **exit_command_args;
 	int exit_delay;		/* seconds */
 	int timeout;		/* seconds; <= 0 none */
-	char *socket_dir_path;
+	const char *socket_dir_path;
 	bool full_attach;
 	char *sdnotify_socket;
 	bool replace_listen_pid;
@@ -67,11 +66,11 @@ typedef struct {
 } ConmonOptions;
 
 /**
- * Parse a command line; --help prints and exits as GOption does it (C-7). Nothing is checked that concerns more than one word.
+ * Parse a command line; --help prints and exits (C-7). Nothing is checked that concerns more than one word.
  *
  * @param argc         number of words
- * @param argv         the words, left as they are (C-1)
- * @param ret_reason   on failure: text after "conmon: option parsing failed: " (C-17), to be freed with g_free()
+ * @param argv         the words, left as they are (C-1); the options point into them
+ * @param ret_reason   on failure: text after "conmon: option parsing failed: " (C-17), to be freed with free()
  * @return the options, for the life of the process, or NULL
  */
 ConmonOptions *options_parse(int argc, char **argv, char **ret_reason);

@@ -16,7 +16,6 @@
 #include "conmon/reaper.h"
 
 #include <errno.h>
-#include <glib.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -99,7 +98,7 @@ static bool waited(Reaper *r, uint64_t limit_ms, uint64_t look_ms)
 	}
 	if (now >= until)
 		return true;
-	(void)look_again(r, MIN(look_ms, until - now));
+	(void)look_again(r, look_ms < until - now ? look_ms : until - now);
 	return false;
 }
 

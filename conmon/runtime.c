@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,70 +17,66 @@
 #include "conmon/diag.h"
 #include "conmon/environment.h"
 #include "conmon/front.h"
+#include "conmon/text.h"
 
+#define TRACE_LINE_MAX 8192 /* bytes of the command line at trace level; a diagnostic is no longer */
 #define LISTEN_PID_QUOTE 10 /* characters of a wrong LISTEN_PID that are shown (C-28) */
 
 /* --- command line --- */
 
-static void add(GPtrArray *argv, const char *word)
+static void add_pair(char ***argv, const char *option, const char *value)
 {
-	g_ptr_array_add(argv, g_strdup(word));
+	words_add(argv, option);
+	words_add(argv, value);
 }
 
-static void add_pair(GPtrArray *argv, const char *option, const char *value)
-{
-	add(argv, option);
-	add(argv, value);
-}
-
-static void add_list(GPtrArray *argv, char *const *words)
+static void add_list(char ***argv, char *const *words)
 {
 	for (; *words; words++)
-		add(argv, *words);
+		words_add(argv, *words);
 }
 
-static void add_create(GPtrArray *argv, const ConmonOptions *o)
+static void add_create(char ***argv, const ConmonOptions *o)
 {
-	add(argv, o->mode == MODE_RESTORE ? "restore" : "create");
+	words_add(argv, o->mode == MODE_RESTORE ? "restore" : "create");
 	add_pair(argv, "--bundle", o->bundle);
 	add_pair(argv, "--pid-file", o->container_pidfile);
 	if (o->no_pivot)
-		add(argv, "--no-pivot");
+		words_add(argv, "--no-pivot");
 	if (o->no_new_keyring)
-		add(argv, "--no-new-keyring");
+		words_add(argv, "--no-new-keyring");
 	if (o->mode == MODE_RESTORE) {
-		add(argv, "--detach");
+		words_add(argv, "--detach");
 		add_pair(argv, "--image-path", o->restore_path);
 		add_pair(argv, "--work-path", o->bundle);
 	}
 }
 
-static void add_exec(GPtrArray *argv, const ConmonOptions *o)
+static void add_exec(char ***argv, const ConmonOptions *o)
 {
-	add(argv, "exec");
+	words_add(argv, "exec");
 	add_pair(argv, "--pid-file", o->container_pidfile);
 	add_pair(argv, "--process", o->exec_process_spec);
-	add(argv, "--detach");
+	words_add(argv, "--detach");
 }
 
 char **runtime_command_line(const ConmonOptions *options, const char *console_path)
 {
-	GPtrArray *argv = g_ptr_array_new();
+	char **argv = NULL;
 
-	add(argv, options->runtime);
+	words_add(&argv, options->runtime);
 	if (options->systemd_cgroup && options->mode != MODE_EXEC)
-		add(argv, "--systemd-cgroup");
-	add_list(argv, options->runtime_args);
+		words_add(&argv, "--systemd-cgroup");
+	add_list(&argv, options->runtime_args);
 	if (options->mode == MODE_EXEC)
-		add_exec(argv, options);
+		add_exec(&argv, options);
 	else
-		add_create(argv, options);
-	add_list(argv, options->runtime_opts);
+		add_create(&argv, options);
+	add_list(&argv, options->runtime_opts);
 	if (options->terminal)
-		add_pair(argv, "--console-socket", console_path);
-	add(argv, options->cid);
-	g_ptr_array_add(argv, NULL);
-	return (char **)g_ptr_array_free(argv, FALSE);
+		add_pair(&argv, "--console-socket", console_path);
+	words_add(&argv, options->cid);
+	return argv;
 }
 
 /* --- the child, up to exec --- */
@@ -168,17 +163,21 @@ static void runtime_child(const Conmon *conmon)
 
 static void trace_command_line(const Conmon *conmon)
 {
-	g_auto(GStrv) argv = runtime_command_line(conmon->options, conmon->shared->console_path);
-	g_autofree char *line = g_strjoinv(" ", argv);
+	char **argv = runtime_command_line(conmon->options, conmon->shared->console_path);
+	char line[TRACE_LINE_MAX] = "";
+	size_t used = 0;
 
+	for (char **word = argv; *word && used < sizeof(line); word++)
+		used += (size_t)snprintf(line + used, sizeof(line) - used, "%s%s", word == argv ? "" : " ", *word);
 	diag_trace("calling runtime: %s", line);
+	free(argv);
 }
 
 int runtime_start(const Conmon *conmon)
 {
 	int r;
 
-	if (atomic_load(&conmon->reaper->runtime_pid) == 0)
+	if (atomic_load(&conmon->reaper->runtime_pid) == 0 && diag_has_level(DIAG_TRACE))
 		trace_command_line(conmon);
 	r = prepare_launch(conmon);
 	if (r < 0)

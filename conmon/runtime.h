@@ -5,7 +5,7 @@
 #include "conmon/reaper-state.h"
 #include "conmon/shared.h"
 
-/** @return the command line of C-73, NULL-terminated, to be freed with g_strfreev() */
+/** @return the command line of C-73, NULL-terminated; the list is to be freed with free(), its words are borrowed */
 char **runtime_command_line(const ConmonOptions *options, const char *console_path);
 
 /** Note what lies at the pid file's path before the runtime runs (C-81). */

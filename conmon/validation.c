@@ -3,7 +3,6 @@
 #include "conmon/validation.h"
 
 #include <errno.h>
-#include <glib.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +10,7 @@
 #include "conmon/diag.h"
 #include "conmon/log-allowlist.h"
 #include "conmon/log/driver.h"
+#include "conmon/text.h"
 
 #define LOG_RATE_MAX (100LL * 1000 * 1000 * 1000) /* per second; no overflow in rate.c */
 #define LOG_RATE_BURST_MAX 3600 /* seconds */
@@ -90,16 +90,16 @@ static int check_runtime(const ConmonOptions *o)
 
 static int complete_paths(ConmonOptions *o)
 {
-	g_autofree char *cwd = getcwd(NULL, 0);
+	char *cwd = getcwd(NULL, 0); /* for the life of the process */
 
 	if (!cwd) {
 		diag_error("Failed to get working directory");
 		return -EINVAL;
 	}
 	if (!o->bundle && !o->is_exec)
-		o->bundle = g_strdup(cwd);
+		o->bundle = cwd;
 	if (!o->container_pidfile)
-		o->container_pidfile = g_strdup_printf("%s/pidfile-%s", cwd, o->cid);
+		o->container_pidfile = text_format("%s/pidfile-%s", cwd, o->cid);
 	if (o->exit_delay < 0) {
 		diag_error("Delay before invoking exit command must be greater than or equal to 0");
 		return -EINVAL;
@@ -124,8 +124,7 @@ static int use_k8s_file(ConmonOptions *o, const char *path)
 		diag_error("k8s-file requires a filename");
 		return -EINVAL;
 	}
-	g_free(o->log_k8s_path);
-	o->log_k8s_path = g_strdup(path);
+	o->log_k8s_path = path;
 	o->log_k8s = true;
 	return 0;
 }
@@ -136,8 +135,7 @@ static int use_json_file(ConmonOptions *o, const char *path)
 		diag_error("json-file requires a filename");
 		return -EINVAL;
 	}
-	g_free(o->log_json_path);
-	o->log_json_path = g_strdup(path);
+	o->log_json_path = path;
 	return 0;
 }
 
@@ -151,8 +149,7 @@ static int use_syslog(ConmonOptions *o, const char *address)
 		diag_error("syslog needs the path of a socket or udp:IP:PORT, not '%s'", address);
 		return -EINVAL;
 	}
-	g_free(o->log_syslog_address);
-	o->log_syslog_address = g_strdup(address);
+	o->log_syslog_address = address;
 	return 0;
 }
 
@@ -163,7 +160,7 @@ static int use_syslog(ConmonOptions *o, const char *address)
 static int parse_log_path(ConmonOptions *o, const char *value)
 {
 	const char *colon = strchr(value, ':'), *path = colon ? colon + 1 : NULL;
-	g_autofree char *driver = colon ? g_strndup(value, (size_t)(colon - value)) : g_strdup(value);
+	text_auto char *driver = text_copy(value, colon ? (size_t)(colon - value) : strlen(value));
 
 	if (value[strspn(value, ":")] == '\0') {
 		diag_error("log-path must not be empty");

@@ -17,7 +17,7 @@ tests_unit_test_source_SOURCES = tests/unit/test-source.c conmon/ring.c conmon/s
 tests_unit_test_exact_send_SOURCES = tests/unit/test-exact-send.c conmon/exact-send.c
 tests_unit_test_log_file_SOURCES = tests/unit/test-log-file.c conmon/diag.c conmon/exact-send.c conmon/ring.c \
 	conmon/log/address.c conmon/log/datagram.c conmon/log/driver.c conmon/log/file.c conmon/log/file-rotate.c conmon/log/journald.c \
-	conmon/log/json-file.c conmon/log/k8s-file.c conmon/log/syslog.c
+	conmon/log/json-file.c conmon/log/k8s-file.c conmon/log/syslog.c conmon/utf8.c
 
 # So are those of the process side.
 UNIT_TESTS += \
@@ -29,11 +29,11 @@ UNIT_TESTS += \
 tests_unit_test_child_SOURCES = tests/unit/test-child.c tests/unit/kill-somewhere.h conmon/child.c
 tests_unit_test_exit_report_SOURCES = tests/unit/test-exit-report.c tests/unit/kill-somewhere.h \
 	conmon/exit-report.c conmon/diag.c
-tests_unit_test_json_text_SOURCES = tests/unit/test-json-text.c conmon/json-text.c
+tests_unit_test_json_text_SOURCES = tests/unit/test-json-text.c conmon/json-text.c conmon/utf8.c
 tests_unit_test_options_SOURCES = tests/unit/test-options.c conmon/options.c conmon/validation.c conmon/log-allowlist.c \
-	conmon/diag.c conmon/log/address.c
+	conmon/diag.c conmon/log/address.c conmon/option-parser.c conmon/text.c conmon/utf8.c
 tests_unit_test_sync_pipe_SOURCES = tests/unit/test-sync-pipe.c tests/unit/kill-somewhere.h \
-	conmon/sync-pipe.c conmon/json-text.c conmon/diag.c
+	conmon/sync-pipe.c conmon/json-text.c conmon/utf8.c conmon/diag.c
 
 # netns-helper: the modules that need no worker
 UNIT_TESTS += tests/unit/test-flow-table tests/unit/test-ports-text

@@ -25,7 +25,7 @@ int log_k8s_open(const char *path)
 
 static ConmonOptions *parse(const char *line)
 {
-	g_auto(GStrv) words = g_strsplit(line, "|", -1);
+	char **words = g_strsplit(line, "|", -1); /* for the life of the options, which point into them */
 	char *reason = NULL;
 	ConmonOptions *o = options_parse((int)g_strv_length(words), words, &reason);
 

@@ -84,7 +84,7 @@ def roles():
 	found = {}
 	for p in processes.everyone():
 		if processes.comm(p).startswith('conmon'):
-			title = b''.join(processes.cmdline(p)[:1]).decode()
+			title = b''.join(processes.cmdline(p)[:1]).decode().rstrip()
 			found[title[len('conmon: '):] if title.startswith('conmon: ') else 'keeper'] = p
 	return found if len(found) == len(ROLES) else None
 
