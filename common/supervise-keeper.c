@@ -371,16 +371,14 @@ static void on_health_timer(void *data)
 
 /* --- the keeper's life --- */
 
-static void publish_keeper(Supervisor *sv)
+/* What clone(2) gave our maker, since a filter may forbid pidfd_open(2); or of the first keeper, its own. */
+static int own_pidfd(Supervisor *sv)
 {
-	bool taken_over = atomic_load(&sv->shared->keepers) > 0;
-	int pidfd = taken_over && sv->filtered ? -1 : process_pidfd_open(getpid());
+	Heir *heir = &sv->shared->heirs[sv->heir];
 
-	/* Behind a filter that forbids pidfd_open(2) the worker that cloned us publishes what clone(2) gave it. */
-	if (pidfd >= 0 && fd_store_replace(sv->store, "keeper.pidfd", pidfd) == 0)
-		atomic_store(&sv->shared->keeper_pidfd, pidfd);
-	atomic_store(&sv->shared->keeper_pid, getpid());
-	atomic_fetch_add(&sv->shared->keepers, 1); /* last: whoever sees the new number sees the new pidfd */
+	if (!sv->reign_before)
+		return process_pidfd_open(getpid());
+	return atomic_load(&heir->pid) == getpid() ? atomic_exchange(&heir->pidfd, -1) : -1;
 }
 
 static int watch_signals(Supervisor *sv)
@@ -452,12 +450,16 @@ int supervise_signal_worker(Supervisor *sv, const char *name, int signal)
 
 int supervise_keeper_run(Supervisor *sv)
 {
-	bool taken_over = atomic_load(&sv->shared->keepers) > 0;
+	bool taken_over = sv->reign_before != 0;
 	int r;
 
 	sv->self = -1;
 	sv->quitting = false;
 	sv->trimmed = 0;
+	/* First of all: an heir that comes too late must not touch anything of the keeper's. */
+	r = supervise_reign_begin(sv, sv->reign_before, own_pidfd(sv));
+	if (r < 0)
+		return r;
 	process_settle_memory(); /* what the options took is not to be copied by every worker */
 	sv->loop = event_loop_new(sv->store, "keeper");
 	if (!sv->loop)
@@ -469,7 +471,6 @@ int supervise_keeper_run(Supervisor *sv)
 			(void)prctl(PR_SET_DUMPABLE, 1, 0, 0,
 				0); /* the worker must be allowed to hold our zombie */
 	}
-	publish_keeper(sv);
 	r = watch_signals(sv);
 	if (r == 0 && sv->config.on_keeper_start)
 		r = sv->config.on_keeper_start(sv, sv->config.data, sv->loop);

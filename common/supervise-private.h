@@ -28,16 +28,35 @@ typedef struct {
 	char lost[RESTORED_MAX]; /* (w) */
 } WorkerSlot;
 
+/* A clone that is to become keeper; its maker's until it takes the pidfd out. */
 typedef struct {
-	_Atomic pid_t keeper_pid;
-	_Atomic int keeper_pidfd; /* -1 while a new keeper is being made */
+	_Atomic pid_t pid;
+	_Atomic int pidfd; /* -1: taken, or none */
+} Heir;
+
+#define SUPERVISE_HEIRS 8 /* makings of a keeper that are told apart; two at a time are rare */
+
+typedef struct {
+	_Atomic uint64_t reign; /* the keeper, in one word (SuperviseReign) */
 	_Atomic pid_t claim; /* worker that is making a new keeper */
-	_Atomic unsigned keepers; /* how many there have been */
+	_Atomic unsigned heirs_made;
+	Heir heirs[SUPERVISE_HEIRS];
 	_Atomic int survive;
 	_Atomic int finishing;
 	_Atomic int finish_value;
 	WorkerSlot workers[SUPERVISE_WORKERS_MAX];
 } SuperviseShared;
+
+/*
+ * Who is keeper. One word, so that two processes that were both cloned to become the next one can't both do it: the second
+ * compare-and-exchange fails, and its process ends before it has started anything.
+ */
+typedef struct {
+	unsigned number; /* how many there have been, modulo 2^20 */
+	int pidfd; /* in the shared table; -1: not known, ask for the pid */
+	pid_t pid;
+	uint64_t word;
+} SuperviseReign;
 
 /* What the keeper process itself remembers about a worker. */
 typedef struct {
@@ -68,9 +87,18 @@ struct Supervisor {
 	EventTimer *heartbeat_timer, *keeper_timer;
 	uint64_t keeperless_ms; /* since when keeper number keeperless_number is gone */
 	unsigned keeperless_number;
-	unsigned watched_keeper; /* its number in SuperviseShared.keepers */
+	unsigned watched_keeper; /* number of its reign */
+	uint64_t reign_before; /* in an heir: the reign that it is to follow */
+	pid_t heir_pid; /* the clone that is to be the next keeper; 0: none */
+	unsigned heir; /* index of it, or of ourselves */
+	uint64_t heir_made_ms;
 	bool tracing;
 };
+
+SuperviseReign supervise_reign(const Supervisor *sv);
+
+/** Publish this process as the one after @p before. @return 0, or -EEXIST: another one was faster, and is keeper */
+int supervise_reign_begin(Supervisor *sv, uint64_t before, int pidfd);
 
 /* Replace this process' life by the keeper's: in a fresh clone made by a worker. Never returns. */
 _Noreturn void supervise_become_keeper(Supervisor *sv);

@@ -27,18 +27,18 @@
 #include "common/process.h"
 
 #define KEEPER_KILLED_RT 3	   /* real-time signal, counted from SIGRTMIN */
-#define NEW_KEEPER_LOOKS 200 /* times NEW_KEEPER_LOOK_US: 20 ms at the most */
-#define NEW_KEEPER_LOOK_US 100
+#define HEIR_LIMIT_MS 2000 /* for a clone to become keeper; then it is killed and another one is made */
 #define SENIOR_LIMIT_MS 2000 /* for a worker before us in the list to make the new keeper */
 #define KEEPER_LOOK_MS 20 /* while another worker makes the new keeper */
 
 static void watch_keeper(Supervisor *sv);
+static bool is_heir_gone(Supervisor *sv);
 
 /* A stop of the keeper that we trace: hand on what it was, let nothing change for it. */
 static void on_traced_keeper(void *data, uint32_t signal)
 {
 	Supervisor *sv = data;
-	pid_t keeper = atomic_load(&sv->shared->keeper_pid);
+	pid_t keeper = supervise_reign(sv).pid;
 	siginfo_t info = {0};
 	int sig;
 
@@ -84,7 +84,7 @@ static int last_act_signal(Supervisor *sv)
 
 static void bind_to_keeper(Supervisor *sv)
 {
-	pid_t keeper = atomic_load(&sv->shared->keeper_pid);
+	pid_t keeper = supervise_reign(sv).pid;
 	int number;
 
 	if (atomic_load(&sv->shared->survive) || sv->filtered)
@@ -115,6 +115,7 @@ _Noreturn void supervise_become_worker(Supervisor *sv, unsigned index, unsigned 
 	sv->heartbeat_timer = sv->keeper_timer = NULL;
 	sv->tracing = false;
 	sv->trimmed = 0;
+	sv->heir_pid = 0;
 	(void)sigprocmask(SIG_SETMASK, &sv->original_mask, NULL);
 	bind_to_keeper(sv);
 	process_set_title(spec->name);
@@ -143,7 +144,8 @@ static void on_heartbeat(void *data)
 	 * Another worker may have put a new keeper in place, and closed the old pidfd in our shared table, before this
 	 * process came to see it readable: then the epoll set has lost it without a word.
 	 */
-	if (sv->keeper_watch && sv->watched_keeper != atomic_load(&sv->shared->keepers)) {
+	(void)is_heir_gone(sv);
+	if (sv->keeper_watch && sv->watched_keeper != supervise_reign(sv).number) {
 		event_source_remove(sv->keeper_watch);
 		sv->keeper_watch = NULL;
 		watch_keeper(sv);
@@ -231,24 +233,52 @@ static bool claim_keeper_role(Supervisor *sv)
 	return atomic_compare_exchange_strong(&sv->shared->claim, &holder, getpid());
 }
 
-/* The old pidfd stays published until the new one is: whoever finds it readable and nobody at work makes the keeper. */
-static void make_keeper(Supervisor *sv)
+/* What is left of a clone that was to be keeper: nothing, if it has come to be that. @return whether there may be another one */
+static bool is_heir_gone(Supervisor *sv)
 {
-	int pidfd = -1;
-	pid_t pid = process_clone_shared(sv->filtered ? &pidfd : NULL);
+	Heir *heir = &sv->shared->heirs[sv->heir];
+	siginfo_t info = {0};
+	int pidfd;
 
+	if (supervise_reign(sv).pid == sv->heir_pid)
+		sv->heir_pid = 0;
+	if (sv->heir_pid == 0)
+		return true;
+	if (waitid(P_PID, (id_t)sv->heir_pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0) {
+		if (event_now_ms() - sv->heir_made_ms >= HEIR_LIMIT_MS)
+			(void)kill(sv->heir_pid, SIGKILL); /* our child, so the number is its own */
+		return false;
+	}
+	sv->heir_pid = 0;
+	pidfd = atomic_exchange(&heir->pidfd, -1);
+	if (pidfd >= 0) /* it was killed before its first instruction */
+		(void)fd_close(pidfd);
+	return true;
+}
+
+/*
+ * Only the clone itself can tell when it is keeper (supervise_reign_begin()); on a busy machine that takes a while, and others may
+ * be made meanwhile, by whoever does not know of this one. One of them succeeds.
+ */
+static void make_keeper(Supervisor *sv, uint64_t before)
+{
+	Heir *heir;
+	pid_t pid;
+
+	if (!is_heir_gone(sv))
+		return;
+	sv->heir = atomic_fetch_add(&sv->shared->heirs_made, 1) % SUPERVISE_HEIRS;
+	sv->reign_before = before;
+	heir = &sv->shared->heirs[sv->heir];
+	atomic_store(&heir->pid, 0);
+	atomic_store(&heir->pidfd, -1);
+	pid = process_clone_recorded(&heir->pid, &heir->pidfd);
 	if (pid == 0)
 		supervise_become_keeper(sv);
-	if (pid > 0 && pidfd >= 0) {
-		(void)fd_store_replace(sv->store, "keeper.pidfd", pidfd);
-		atomic_store(&sv->shared->keeper_pidfd, pidfd);
-	}
-	/* hold the claim until the new keeper has made itself known, so that nobody makes a second one */
-	for (int i = 0;
-		pid > 0 && i < NEW_KEEPER_LOOKS && atomic_load(&sv->shared->keepers) == sv->watched_keeper;
-		i++)
-		(void)usleep(NEW_KEEPER_LOOK_US);
-	atomic_store(&sv->shared->claim, 0);
+	if (pid < 0)
+		return; /* out of processes or descriptors: the timer tries again */
+	sv->heir_pid = pid;
+	sv->heir_made_ms = event_now_ms();
 }
 
 static void on_keeper_timer(void *data)
@@ -258,13 +288,13 @@ static void on_keeper_timer(void *data)
 
 static void replace_keeper(Supervisor *sv)
 {
+	SuperviseReign reign = supervise_reign(sv);
+
 	if (!atomic_load(&sv->shared->survive))
 		_exit(0); /* the parent-death signal is on its way */
-	if (atomic_load(&sv->shared->keepers) == sv->watched_keeper && claim_keeper_role(sv)) {
-		if (atomic_load(&sv->shared->keepers) == sv->watched_keeper)
-			make_keeper(sv);
-		else
-			atomic_store(&sv->shared->claim, 0); /* another one was faster */
+	if (reign.number == sv->watched_keeper && claim_keeper_role(sv)) {
+		make_keeper(sv, reign.word);
+		atomic_store(&sv->shared->claim, 0);
 	}
 }
 
@@ -277,30 +307,46 @@ static void keeper_is_gone(Supervisor *sv)
 static void on_keeper_pidfd(void *data, uint32_t events)
 {
 	Supervisor *sv = data;
+	SuperviseReign reign = supervise_reign(sv);
 
 	event_source_remove(sv->keeper_watch);
 	sv->keeper_watch = NULL;
 	/* a keeper that we made ourselves is our child: leave no zombie */
-	(void)waitid(P_PID, (id_t)atomic_load(&sv->shared->keeper_pid), &(siginfo_t){0}, WEXITED | WNOHANG);
-	keeper_is_gone(sv);
-}
-
-/* Watch the present keeper; if none is published, look again soon, and mend a take-over that was cut short. */
-static void watch_keeper(Supervisor *sv)
-{
-	unsigned number = atomic_load(&sv->shared->keepers);
-	int pidfd = atomic_load(&sv->shared->keeper_pidfd);
-
-	if (sv->keeper_watch)
-		return;
-	sv->watched_keeper = number;
-	if (pidfd >= 0 && event_loop_add_fd(sv->worker_loop, pidfd, EPOLLIN, on_keeper_pidfd, sv,
-				  &sv->keeper_watch) == 0)
-		return;
-	if (atomic_load(&sv->shared->survive) && kill(atomic_load(&sv->shared->keeper_pid), 0) < 0 &&
-		errno == ESRCH)
+	(void)waitid(P_PID, (id_t)reign.pid, &(siginfo_t){0}, WEXITED | WNOHANG);
+	if (reign.number == sv->watched_keeper)
 		keeper_is_gone(sv);
 	else
+		watch_keeper(sv);
+}
+
+static bool has_ended(SuperviseReign reign)
+{
+	return reign.pidfd >= 0 ? process_pidfd_has_ended(reign.pidfd) : kill(reign.pid, 0) < 0 && errno == ESRCH;
+}
+
+/* Watch the present keeper; if that can't be done now, look again soon. */
+static void watch_keeper(Supervisor *sv)
+{
+	SuperviseReign reign = supervise_reign(sv);
+	bool ended;
+
+	(void)is_heir_gone(sv);
+	if (sv->keeper_watch)
+		return;
+	sv->watched_keeper = reign.number;
+	ended = has_ended(reign);
+	if (!ended && reign.pidfd >= 0)
+		(void)event_loop_add_fd(
+			sv->worker_loop, reign.pidfd, EPOLLIN, on_keeper_pidfd, sv, &sv->keeper_watch);
+	if (supervise_reign(sv).number != reign.number) {
+		/* The pidfd may have been closed, and its number given to something else, since the first line. */
+		event_source_remove(sv->keeper_watch);
+		sv->keeper_watch = NULL;
+	} else if (ended) {
+		keeper_is_gone(sv);
+		return;
+	}
+	if (!sv->keeper_watch || sv->heir_pid)
 		event_timer_set(sv->keeper_timer, KEEPER_LOOK_MS);
 }
 
@@ -326,15 +372,16 @@ int supervise_attach_loop(Supervisor *sv, EventLoop *loop)
 void supervise_stand_by(Supervisor *sv)
 {
 	for (;;) {
-		struct pollfd keeper = {.events = POLLIN};
-		unsigned number = atomic_load(&sv->shared->keepers);
+		SuperviseReign reign = supervise_reign(sv);
+		struct pollfd keeper = {.fd = reign.pidfd, .events = POLLIN};
 
 		supervise_heartbeat(sv);
-		keeper.fd = atomic_load(&sv->shared->keeper_pidfd);
-		if (poll(&keeper, 1, SUPERVISE_HEARTBEAT_MS) <= 0 || number != atomic_load(&sv->shared->keepers))
+		(void)poll(&keeper, 1, SUPERVISE_HEARTBEAT_MS);
+		(void)is_heir_gone(sv);
+		if (!has_ended(reign) || supervise_reign(sv).word != reign.word)
 			continue;
-		sv->watched_keeper = number;
-		(void)waitid(P_PID, (id_t)atomic_load(&sv->shared->keeper_pid), &(siginfo_t){0}, WEXITED | WNOHANG);
+		sv->watched_keeper = reign.number;
+		(void)waitid(P_PID, (id_t)reign.pid, &(siginfo_t){0}, WEXITED | WNOHANG);
 		replace_keeper(sv);
 		(void)usleep(KEEPER_LOOK_MS * 1000);
 	}

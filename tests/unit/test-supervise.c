@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <glib.h>
 #include <netinet/in.h>
 #include <stdatomic.h>
@@ -17,7 +18,7 @@
 #include "common/fd-util.h"
 #include "common/process.h"
 #include "common/shared-memory.h"
-#include "common/supervise.h"
+#include "common/supervise-private.h"
 
 #define DEADLINE_MS 10000
 
@@ -273,6 +274,62 @@ static void test_each_worker_sees_each_keeper_die(void)
 	assert_nobody_left();
 }
 
+/* Two clones were made to follow the same keeper: the machine was busy, and a second worker did not know of the first's. */
+static void test_of_two_heirs_one_succeeds(void)
+{
+	SuperviseConfig config = {.workers = workers, .n_workers = 1};
+	Supervisor *sv = supervise_new(&config);
+	int first = fcntl(0, F_DUPFD_CLOEXEC, 0), second = fcntl(0, F_DUPFD_CLOEXEC, 0), third = fcntl(0, F_DUPFD_CLOEXEC, 0);
+	uint64_t before;
+
+	g_assert_cmpint(supervise_reign_begin(sv, 0, first), ==, 0);
+	before = supervise_reign(sv).word;
+	g_assert_cmpint(supervise_reign(sv).pid, ==, getpid());
+	g_assert_cmpint(supervise_reign(sv).pidfd, ==, first);
+	g_assert_cmpint(supervise_reign_begin(sv, before, second), ==, 0);
+	g_assert_cmpint(fcntl(first, F_GETFD), <, 0);
+	g_assert_cmpint(supervise_reign_begin(sv, before, third), ==, -EEXIST);
+	g_assert_cmpint(fcntl(third, F_GETFD), <, 0);
+	g_assert_cmpint(supervise_reign(sv).pidfd, ==, second);
+	g_assert_cmpuint(supervise_reign(sv).number, ==, 2);
+	/* after the last number comes the first, and never the word of "no keeper yet" */
+	atomic_store(&sv->shared->reign, UINT64_MAX << 44);
+	g_assert_cmpint(supervise_reign_begin(sv, supervise_reign(sv).word, second), ==, 0);
+	g_assert_cmpuint(supervise_reign(sv).number, ==, 0);
+	g_assert_true(supervise_reign(sv).word != 0);
+	(void)close(second);
+}
+
+/* A clone that hangs before it is keeper is replaced, and when it wakes up it goes away. */
+static void test_hanging_heir_is_replaced(void)
+{
+	const SuperviseShared *shared;
+	pid_t keeper = start_keeper(true), heir = 0;
+	unsigned made;
+
+	shared = seen->sv->shared;
+	WAIT_UNTIL(worker_is_new(0));
+	for (int i = 0; i < 5; i++) {
+		made = atomic_load(&shared->heirs_made);
+		g_assert_cmpint(kill(keeper, SIGKILL), ==, 0);
+		for (uint64_t end = event_now_ms() + DEADLINE_MS; event_now_ms() < end;)
+			if (atomic_load(&shared->heirs_made) != made &&
+				(heir = atomic_load(&shared->heirs[made % SUPERVISE_HEIRS].pid)) > 0)
+				break;
+		g_assert_cmpint(kill(heir, SIGSTOP), ==, 0);
+		if (supervise_reign(seen->sv).pid == heir) { /* it was faster than the signal */
+			(void)kill(heir, SIGCONT);
+		} else {
+			WAIT_UNTIL(supervise_reign(seen->sv).pid != keeper);
+			g_assert_cmpint(supervise_reign(seen->sv).pid, !=, heir);
+		}
+		keeper = supervise_reign(seen->sv).pid;
+		g_assert_cmpint(connect_port(), ==, 0);
+	}
+	atomic_store(&seen->finish, 1);
+	assert_nobody_left();
+}
+
 static void test_finish_gives_the_status(void)
 {
 	pid_t keeper = start_keeper(true);
@@ -342,6 +399,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/supervise/keeper/killed-is-replaced", test_killed_keeper_is_replaced);
 	g_test_add_func(
 		"/supervise/keeper/each-worker-sees-each-keeper-die", test_each_worker_sees_each_keeper_die);
+	g_test_add_func("/supervise/keeper/of-two-heirs-one-succeeds", test_of_two_heirs_one_succeeds);
+	g_test_add_func("/supervise/keeper/hanging-heir-is-replaced", test_hanging_heir_is_replaced);
 	g_test_add_func("/supervise/keeper/returns-the-finish-value", test_finish_gives_the_status);
 	g_test_add_func("/supervise/keeper/kill-is-a-stop-and-nothing-is-left-at-the-reap",
 		test_kill_is_a_stop_and_nothing_is_left_at_the_reap);
