@@ -5,6 +5,8 @@
  *   netload out ADDRESS PORT STREAMS MS    send for MS milliseconds; prints bytes that arrived and ns
  *   netload in ADDRESS PORT STREAMS MS     receive for MS milliseconds; prints bytes and ns
  *   netload crr ADDRESS PORT MS            connect, request, response, close, in turn; prints count and ns
+ *   netload relay ADDRESS PORT LISTEN      carry connections to LISTEN on to ADDRESS PORT, one at a time, with the fewest
+ *                                          system calls that do it: what any process between two kernel TCPs needs at least
  *   netload rr ADDRESS PORT MS             request and response on one connection; prints p50, p99 (ns), count
  *   netload udp ADDRESS PORT MS            64-byte datagrams as fast as they go; prints sent, arrived, ns
  *   netload idle ADDRESS PORT N            open N connections, print "ready"; at the end of stdin make one more
@@ -300,6 +302,41 @@ static int connect_request_response(unsigned ms)
 	return 0;
 }
 
+/* One request, one response, the end of the stream; blocking, no poll, no second look at anything. */
+static void relay_one(int client)
+{
+	char message[MESSAGE];
+	int server = connected(), on = 1;
+
+	setsockopt(client, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (recv_all(client, message, MESSAGE) && send_all(server, message, MESSAGE) && recv_all(server, message, MESSAGE) &&
+		send_all(client, message, MESSAGE) && recv(client, message, 1, 0) == 0) {
+		shutdown(server, SHUT_WR);
+		(void)!recv(server, message, 1, 0);
+	}
+	close(server);
+	close(client);
+}
+
+static _Noreturn void relay(const char *listen_port)
+{
+	const char *target = port;
+	int listener;
+
+	port = listen_port;
+	listener = bound(SOCK_STREAM);
+	port = target;
+	if (listen(listener, 4096) < 0)
+		die("listen");
+	ready();
+	for (;;) {
+		int client = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+
+		if (client >= 0)
+			relay_one(client);
+	}
+}
+
 static int by_value(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -397,6 +434,8 @@ int main(int argc, char **argv)
 		return bulk(argv[1][0] == 'o', atoi(argv[4]), atoi(argv[5]));
 	if (argc == 5 && strcmp(argv[1], "crr") == 0)
 		return connect_request_response(atoi(argv[4]));
+	if (argc == 5 && strcmp(argv[1], "relay") == 0)
+		relay(argv[4]);
 	if (argc == 5 && strcmp(argv[1], "rr") == 0)
 		return request_response(atoi(argv[4]));
 	if (argc == 5 && strcmp(argv[1], "udp") == 0)

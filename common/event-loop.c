@@ -48,6 +48,9 @@ struct EventLoop {
 	size_t n_armed, room;
 	EventTimerFn tick;
 	void *tick_data;
+	EventKeyFn keyed;
+	EventTimerFn keyed_end;
+	void *keyed_data;
 };
 
 static void *must(void *p)
@@ -209,6 +212,37 @@ void event_source_remove(EventSource *source)
 		free_dead(loop);
 }
 
+/* --- keys: told from pointers, which are even, by their lowest bit --- */
+
+void event_loop_set_keyed(EventLoop *loop, EventKeyFn fn, EventTimerFn end, void *data)
+{
+	loop->keyed = fn;
+	loop->keyed_end = end;
+	loop->keyed_data = data;
+}
+
+int event_loop_watch_key(EventLoop *loop, int fd, uint32_t events, uint32_t key, bool again)
+{
+	struct epoll_event event = {.events = events, .data.u64 = (uint64_t)key << 1 | 1};
+
+	return epoll_ctl(loop->epoll_fd, again ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+static int dispatch_keyed(EventLoop *loop, const struct epoll_event *events, int n)
+{
+	int called = 0;
+
+	for (int i = 0; i < n; i++) {
+		if (!(events[i].data.u64 & 1))
+			continue;
+		loop->keyed(loop->keyed_data, (uint32_t)(events[i].data.u64 >> 1), events[i].events);
+		called++;
+	}
+	if (called > 0)
+		loop->keyed_end(loop->keyed_data);
+	return called;
+}
+
 /* --- timers: a binary heap --- */
 
 static void heap_place(EventLoop *loop, size_t i, EventTimer *timer)
@@ -346,11 +380,12 @@ int event_loop_step(EventLoop *loop, int max_ms)
 	for (int i = 0; i < n; i++) {
 		EventSource *source = events[i].data.ptr;
 
-		if (source->dead || !source->in_set)
+		if (events[i].data.u64 & 1 || source->dead || !source->in_set)
 			continue;
 		source->fn(source->data, events[i].events);
 		called++;
 	}
+	called += dispatch_keyed(loop, events, n);
 	loop->dispatching = false;
 	free_dead(loop);
 	return called + run_timers(loop);

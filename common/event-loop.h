@@ -16,6 +16,7 @@ typedef struct EventTimer EventTimer;
 
 typedef void (*EventFdFn)(void *data, uint32_t events);
 typedef void (*EventTimerFn)(void *data);
+typedef void (*EventKeyFn)(void *data, uint32_t key, uint32_t events);
 
 /** Monotonic clock, milliseconds. */
 uint64_t event_now_ms(void);
@@ -40,6 +41,18 @@ int event_source_set_events(EventSource *source, uint32_t events);
 void event_source_remove(EventSource *source);
 /** Stop watching entirely (also EPOLLERR/EPOLLHUP) without freeing; set_events() with anything watches again. */
 int event_source_mute(EventSource *source);
+
+/*
+ * Descriptors in great number: no source for each, but a key, and one function for all. They leave the loop by being closed.
+ */
+/**
+ * @param fn    gets the events, after those of the sources that came in the same wait
+ * @param end   called after each wait that had any
+ * @param data  for both
+ */
+void event_loop_set_keyed(EventLoop *loop, EventKeyFn fn, EventTimerFn end, void *data);
+/** Watch @p fd, or with @p again change what is watched: with EPOLLET what is there already is reported once more. @return 0 or -errno */
+int event_loop_watch_key(EventLoop *loop, int fd, uint32_t events, uint32_t key, bool again);
 
 /** Run @p fn once in @p delay_ms; the timer stays and can be set again. @return the timer (never NULL: out of memory aborts). */
 EventTimer *event_loop_add_timer(EventLoop *loop, uint64_t delay_ms, EventTimerFn fn, void *data);

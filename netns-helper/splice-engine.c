@@ -133,7 +133,7 @@ static int make_parts(SpliceEngine *engine, EventLoop *loop)
 	const Helper *helper = engine->helper;
 	int fd = fd_store_get(helper->store, GATEWAY_PACKET);
 
-	engine->flows = splice_flows_new(engine->table, helper->store, loop, on_connected, engine);
+	engine->flows = splice_flows_new(engine->table, loop, on_connected, engine);
 	engine->nursery = splice_nursery_new(engine->table, helper->store);
 	if (fd < 0 || !engine->flows || !engine->nursery || make_tcp(engine, loop) < 0)
 		return fd < 0 ? fd : -errno;

@@ -1,6 +1,6 @@
 /*
- * Theory of operation. Both sockets of a flow are in an epoll set of their own, edge-triggered, from the first to the last moment; it is
- * nested in the worker's loop. An event only marks a side as readable or writable; pump_half() then alternates between
+ * Theory of operation. Both sockets of a flow are in the worker's epoll set, edge-triggered, from the first to the last moment. An event
+ * only marks a side as readable or writable; pump_half() then alternates between
  * splice(source → pipe) and splice(pipe → destination) until one of them would block. A pipe is borrowed for the time that bytes are in it:
  * ten thousand idle connections need none. A direction whose destination is full keeps its pipe, and with it at most one pipe of
  * bytes; the rest waits in the source's socket, whose window closes: back-pressure is TCP's own.
@@ -18,14 +18,12 @@
 #include <linux/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "common/fd-util.h"
 #include "netns-helper/splice-pipes.h"
 
-#define EVENTS_MAX 64 /* taken from the inner set at once */
 #define PUMP_BUDGET (2 << 20) /* bytes of one direction before the others have their turn */
 #define SPLICE_MAX (1 << 20) /* bytes asked for in one splice; the pipe is what limits it */
 #define RESET_TRIES 100 /* how often a reset waits for the other end to take what came before it */
@@ -40,28 +38,30 @@
 /* What this process knows about a flow; a successor finds it out again. */
 typedef struct {
 	bool readable[2], writable[2], urgent[2], watched[2];
+	bool told[2]; /* watched for EPOLLOUT, too: from the first time on that the side was full */
 	bool queued; /* in the ready list */
+	bool ending; /* in the list of those that are over */
 	bool probed; /* half closed, and asked for life signs */
 	bool dry; /* nothing more will come from the side that was reset */
 	uint8_t reset_tries; /* not 0: in the reset list */
 	uint32_t in_pipe[2]; /* bytes, by source side */
-	uint32_t next; /* in the ready, waiting or reset list */
+	uint32_t next; /* in the ready, reset or ending list */
 } Local;
 
 struct SpliceFlows {
 	SpliceTable *table;
 	EventLoop *loop;
 	SplicePipes *pipes;
-	EventSource *source;
 	EventTimer *again; /* flows whose budget was used up */
+	EventTimer *endings; /* flows that are over */
 	EventTimer *resets; /* flows that wait before a reset */
 	EventTimer *half_closed;
 	SpliceConnectedFn connected;
 	void *data;
-	int epoll_fd;
 	unsigned count;
 	uint32_t ready_head, ready_tail;
 	uint32_t reset_head;
+	uint32_t ending_head;
 	uint32_t n_free_flows;
 	Local local[SPLICE_FLOWS_MAX];
 	uint32_t free_flows[SPLICE_FLOWS_MAX]; /* stacks of indices */
@@ -78,7 +78,7 @@ static void queue_ready(SpliceFlows *flows, uint32_t i)
 {
 	Local *l = &flows->local[i];
 
-	if (l->queued || l->reset_tries)
+	if (l->queued || l->reset_tries || l->ending)
 		return;
 	l->queued = true;
 	l->next = NO_FLOW;
@@ -170,6 +170,8 @@ void splice_flows_end(SpliceFlows *flows, SpliceFlow *flow, bool reset)
 	if (l->reset_tries)
 		unlink_from(flows, &flows->reset_head, NULL, i);
 	flow->ends_with_reset = reset;
+	if (l->ending)
+		unlink_from(flows, &flows->ending_head, NULL, i);
 	splice_flows_set_phase(flow, SPLICE_ENDING);
 	for (int side = 0; side < 2; side++) {
 		SpliceHalf *half = &flow->half[side];
@@ -185,20 +187,53 @@ void splice_flows_end(SpliceFlows *flows, SpliceFlow *flow, bool reset)
 	splice_flows_put_back(flows, flow);
 }
 
-static int watch(SpliceFlows *flows, SpliceFlow *flow, int side)
+/*
+ * What ended by itself has told both sides: only the descriptors are left to be closed, and nobody waits for that. So whatever else
+ * there is to do comes first, the guest's next connection above all.
+ */
+static void end_soon(SpliceFlows *flows, SpliceFlow *flow)
 {
 	uint32_t i = index_of(flows, flow);
-	struct epoll_event ev = {
-		.events = EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLET,
-		.data.u64 = (uint64_t)i << 1 | (unsigned)side,
-	};
+	Local *l = &flows->local[i];
 
-	if (flows->local[i].watched[side])
-		return 0;
-	if (epoll_ctl(flows->epoll_fd, EPOLL_CTL_ADD, flow->fd[side], &ev) < 0)
-		return -errno;
-	flows->local[i].watched[side] = true;
+	if (l->ending)
+		return;
+	if (l->queued) { /* both lists use the same link */
+		unlink_from(flows, &flows->ready_head, &flows->ready_tail, i);
+		l->queued = false;
+	}
+	l->ending = true;
+	l->next = flows->ending_head;
+	flows->ending_head = i;
+	if (!event_timer_is_armed(flows->endings))
+		event_timer_set(flows->endings, 0);
+}
+
+static void on_endings(void *data)
+{
+	SpliceFlows *flows = data;
+
+	while (flows->ending_head != NO_FLOW)
+		splice_flows_end(flows, &flows->table->flows[flows->ending_head], false);
+}
+
+static int watch_for(SpliceFlows *flows, SpliceFlow *flow, int side, uint32_t events)
+{
+	uint32_t i = index_of(flows, flow);
+	Local *l = &flows->local[i];
+	int r = event_loop_watch_key(flows->loop, flow->fd[side], EPOLLIN | EPOLLPRI | EPOLLET | events,
+		i << 1 | (unsigned)side, l->watched[side]);
+
+	if (r < 0)
+		return r;
+	l->watched[side] = true;
+	l->told[side] = events & EPOLLOUT;
 	return 0;
+}
+
+static int watch(SpliceFlows *flows, SpliceFlow *flow, int side)
+{
+	return flows->local[index_of(flows, flow)].watched[side] ? 0 : watch_for(flows, flow, side, 0);
 }
 
 int splice_connect(int fd, const SpliceAddr *to)
@@ -226,7 +261,17 @@ int splice_bind(int fd, const void *addr, socklen_t size, bool again)
 
 int splice_flows_watch_connect(SpliceFlows *flows, SpliceFlow *flow, int side)
 {
-	return watch(flows, flow, side);
+	return watch_for(flows, flow, side, EPOLLOUT);
+}
+
+/* Most connections never fill a socket, and are spared the events of its getting empty. */
+static void wait_until_writable(SpliceFlows *flows, SpliceFlow *flow, int side)
+{
+	Local *l = &flows->local[index_of(flows, flow)];
+
+	l->writable[side] = false;
+	if (!l->told[side])
+		(void)watch_for(flows, flow, side, EPOLLOUT); /* can't fail: it is being watched */
 }
 
 /* --- resets --- */
@@ -328,7 +373,7 @@ static bool pass_urgent(SpliceFlows *flows, SpliceFlow *flow, int side)
 		half->urgent_base = bytes_given_to(dest);
 		half->urgent = SPLICE_URGENT_SENDING;
 		if (send(dest, &byte, 1, MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL) != 1) {
-			flows->local[index_of(flows, flow)].writable[!side] = false;
+			wait_until_writable(flows, flow, !side);
 			return false;
 		}
 		half->urgent = SPLICE_URGENT_SENT;
@@ -379,8 +424,8 @@ static PumpResult end_half(SpliceFlows *flows, SpliceFlow *flow, int side)
 	SpliceHalf *half = &flow->half[side];
 
 	if (flow->half[!side].flags & SPLICE_HALF_DONE) {
-		splice_flows_end(flows, flow, false); /* close() tells as well as shutdown() */
-		return PUMP_GONE;
+		end_soon(flows, flow); /* close() tells as well as shutdown() */
+		return PUMP_BLOCKED;
 	}
 	(void)shutdown(flow->fd[!side], SHUT_WR); /* ENOTCONN: gone already, the other half will tell */
 	half->flags |= SPLICE_HALF_DONE;
@@ -391,11 +436,6 @@ static PumpResult end_half(SpliceFlows *flows, SpliceFlow *flow, int side)
 
 static PumpResult on_side_reset(SpliceFlows *flows, SpliceFlow *flow, int side);
 
-static bool is_full_or_busy(int error)
-{
-	return error == EAGAIN || error == EINTR;
-}
-
 /* @return bytes moved out; 0: blocked; < 0: the destination was reset */
 static ssize_t pump_out(SpliceFlows *flows, SpliceFlow *flow, int side)
 {
@@ -404,8 +444,10 @@ static ssize_t pump_out(SpliceFlows *flows, SpliceFlow *flow, int side)
 	ssize_t n = splice(splice_pipes_read_fd(flows->pipes, half->pipe), NULL, flow->fd[!side], NULL,
 		l->in_pipe[side], SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
 
-	if (n < 0 && is_full_or_busy(errno)) {
-		l->writable[!side] = errno == EINTR;
+	if (n < 0 && errno == EINTR)
+		return 0;
+	if (n < 0 && errno == EAGAIN) {
+		wait_until_writable(flows, flow, !side);
 		return 0;
 	}
 	if (n <= 0)
@@ -532,20 +574,25 @@ static void pump(SpliceFlows *flows, SpliceFlow *flow)
 		queue_ready(flows, index_of(flows, flow));
 }
 
+/* What is there already is reported by the first event, but for a side that was watched while it was connecting. */
 void splice_flows_open(SpliceFlows *flows, SpliceFlow *flow)
 {
 	Local *l = &flows->local[index_of(flows, flow)];
 
 	splice_flows_set_phase(flow, SPLICE_OPEN);
 	flows->table->total++;
-	if (watch(flows, flow, SPLICE_GUEST) < 0 || watch(flows, flow, SPLICE_HOST) < 0) {
-		splice_flows_end(flows, flow, true);
-		return;
+	for (int side = 0; side < 2; side++) {
+		l->writable[side] = true;
+		l->readable[side] = l->watched[side];
+		if (watch(flows, flow, side) < 0) {
+			splice_flows_end(flows, flow, true);
+			return;
+		}
 	}
-	l->readable[0] = l->readable[1] = l->writable[0] = l->writable[1] = true;
-	pump(flows, flow);
-	if (flows->ready_head != NO_FLOW)
-		event_timer_set(flows->again, 0);
+	if (!l->readable[SPLICE_GUEST] && !l->readable[SPLICE_HOST])
+		return;
+	queue_ready(flows, index_of(flows, flow));
+	event_timer_set(flows->again, 0);
 }
 
 /* --- events --- */
@@ -576,25 +623,26 @@ static bool is_connecting_side(const SpliceFlow *flow, int side)
 	       (flow->phase == SPLICE_ASKING && side == SPLICE_GUEST);
 }
 
-static void on_flow_event(SpliceFlows *flows, const struct epoll_event *ev)
+static void on_flow_event(void *data, uint32_t key, uint32_t events)
 {
-	uint32_t i = (uint32_t)(ev->data.u64 >> 1);
-	int side = (int)(ev->data.u64 & 1);
+	SpliceFlows *flows = data;
+	uint32_t i = key >> 1;
+	int side = (int)(key & 1);
 	SpliceFlow *f = &flows->table->flows[i];
 	Local *l = &flows->local[i];
 
-	if (!l->watched[side])
-		return; /* ended by an earlier event of the same batch */
+	if (!l->watched[side] || l->ending)
+		return; /* ended by an earlier event of the same wait */
 	if (is_connecting_side(f, side)) {
-		if (ev->events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+		if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
 			on_connect_event(flows, f, side);
 		return;
 	}
-	if (ev->events & (EPOLLIN | EPOLLPRI | EPOLLERR | EPOLLHUP))
+	if (events & (EPOLLIN | EPOLLPRI | EPOLLERR | EPOLLHUP))
 		l->readable[side] = true;
-	if (ev->events & EPOLLPRI)
+	if (events & EPOLLPRI)
 		l->urgent[side] = true;
-	if (ev->events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
+	if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
 		l->writable[side] = true;
 	if (f->phase == SPLICE_OPEN)
 		pump(flows, f);
@@ -628,25 +676,14 @@ static void wake_pipe_waiters(SpliceFlows *flows)
 	}
 }
 
-static void on_events(void *data, uint32_t events)
+static void after_events(void *data)
 {
 	SpliceFlows *flows = data;
-	struct epoll_event batch[EVENTS_MAX];
-	int n;
 
-	(void)events;
-	n = epoll_wait(flows->epoll_fd, batch, EVENTS_MAX, 0);
-	for (int i = 0; i < n; i++)
-		on_flow_event(flows, &batch[i]);
 	pump_ready(flows);
 	wake_pipe_waiters(flows);
 	if (flows->ready_head != NO_FLOW)
 		event_timer_set(flows->again, 0);
-}
-
-static void on_again(void *data)
-{
-	on_events(data, 0);
 }
 
 /* --- taking over --- */
@@ -749,8 +786,7 @@ unsigned splice_flows_count(const SpliceFlows *flows)
 	return flows->count;
 }
 
-SpliceFlows *splice_flows_new(
-	SpliceTable *table, FdStore *store, EventLoop *loop, SpliceConnectedFn connected, void *data)
+SpliceFlows *splice_flows_new(SpliceTable *table, EventLoop *loop, SpliceConnectedFn connected, void *data)
 {
 	SpliceFlows *flows = calloc(1, sizeof(*flows));
 
@@ -760,20 +796,19 @@ SpliceFlows *splice_flows_new(
 	flows->loop = loop;
 	flows->connected = connected;
 	flows->data = data;
-	flows->ready_head = flows->ready_tail = flows->reset_head = NO_FLOW;
+	flows->ready_head = flows->ready_tail = flows->reset_head = flows->ending_head = NO_FLOW;
 	flows->pipes = splice_pipes_new(table, loop);
-	flows->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	if (!flows->pipes || flows->epoll_fd < 0 ||
-		(store && fd_store_replace(store, "splice.epoll", flows->epoll_fd) < 0) ||
-		event_loop_add_fd(loop, flows->epoll_fd, EPOLLIN, on_events, flows, &flows->source) < 0) {
-		splice_pipes_free(flows->pipes);
+	if (!flows->pipes) {
 		free(flows);
 		return NULL;
 	}
-	flows->again = event_loop_add_timer(loop, 0, on_again, flows);
+	event_loop_set_keyed(loop, on_flow_event, after_events, flows);
+	flows->again = event_loop_add_timer(loop, 0, after_events, flows);
 	event_timer_stop(flows->again);
 	flows->resets = event_loop_add_timer(loop, 0, on_reset_timer, flows);
 	event_timer_stop(flows->resets);
+	flows->endings = event_loop_add_timer(loop, 0, on_endings, flows);
+	event_timer_stop(flows->endings);
 	flows->half_closed = event_loop_add_timer(loop, HALF_CLOSED_LOOK_MS, on_half_closed, flows);
 	return flows;
 }
@@ -786,6 +821,6 @@ void splice_flows_free(SpliceFlows *flows)
 	event_timer_free(flows->resets);
 	splice_pipes_free(flows->pipes);
 	event_timer_free(flows->half_closed);
-	event_source_remove(flows->source);
+	event_timer_free(flows->endings);
 	free(flows);
 }

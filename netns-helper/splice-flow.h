@@ -6,7 +6,6 @@
 #include <stdint.h>
 
 #include "common/event-loop.h"
-#include "common/fd-store.h"
 #include "netns-helper/splice-table.h"
 
 typedef struct SpliceFlows SpliceFlows;
@@ -19,14 +18,12 @@ typedef void (*SpliceConnectedFn)(void *data, SpliceFlow *flow, int error);
 
 /**
  * @param table      shared; entries of a predecessor are left alone until splice_flows_adopt()
- * @param store      for the descriptor of the inner epoll set
- * @param loop       borrowed, must outlive the object
+ * @param loop       borrowed, must outlive the object; its keyed descriptors are our sockets
  * @param connected  see above
  * @param data       for @p connected
  * @return NULL with errno
  */
-SpliceFlows *splice_flows_new(
-	SpliceTable *table, FdStore *store, EventLoop *loop, SpliceConnectedFn connected, void *data);
+SpliceFlows *splice_flows_new(SpliceTable *table, EventLoop *loop, SpliceConnectedFn connected, void *data);
 /** Forgets everything but the table; no connection is closed. */
 void splice_flows_free(SpliceFlows *flows);
 

@@ -22,6 +22,7 @@ typedef struct Port {
 	const Forward *forward;
 	EventSource *source;
 	EventTimer *pause;
+	unsigned burst; /* connections to be accepted at one event */
 	struct Port *next;
 } Port;
 
@@ -136,32 +137,39 @@ static void on_pause_over(void *data)
 	(void)event_source_set_events(port->source, EPOLLIN);
 }
 
+static bool accept_one(Port *port)
+{
+	struct sockaddr_storage peer;
+	socklen_t size = sizeof(peer);
+	SpliceAddr client;
+	int fd = accept4(port->forward->fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (fd < 0) {
+		if (errno == ECONNABORTED || errno == EINTR)
+			return true;
+		if (errno != EAGAIN) {
+			(void)event_source_mute(port->source);
+			event_timer_set(port->pause, PAUSE_MS);
+		}
+		return false;
+	}
+	if (splice_addr_from_sockaddr((struct sockaddr *)&peer, &client))
+		serve(port->in, port->forward, fd, &client);
+	else
+		splice_reset_close(fd);
+	return true;
+}
+
+/* accept(2) makes a socket before it finds that nobody waits, so the next event tells; where many wait, more are taken at each. */
 static void on_client(void *data, uint32_t events)
 {
 	Port *port = data;
+	unsigned n = 0;
 
 	(void)events;
-	for (int n = 0; n < ACCEPT_MAX; n++) {
-		struct sockaddr_storage peer;
-		socklen_t size = sizeof(peer);
-		SpliceAddr client;
-		int fd = accept4(
-			port->forward->fd, (struct sockaddr *)&peer, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-
-		if (fd < 0) {
-			if (errno == ECONNABORTED || errno == EINTR)
-				continue;
-			if (errno != EAGAIN) {
-				(void)event_source_mute(port->source);
-				event_timer_set(port->pause, PAUSE_MS);
-			}
-			return;
-		}
-		if (splice_addr_from_sockaddr((struct sockaddr *)&peer, &client))
-			serve(port->in, port->forward, fd, &client);
-		else
-			splice_reset_close(fd);
-	}
+	while (n < port->burst && accept_one(port))
+		n++;
+	port->burst = n < port->burst ? 1 : n < ACCEPT_MAX ? 2 * n : ACCEPT_MAX;
 }
 
 /* --- connections that nobody had entered --- */
@@ -244,6 +252,7 @@ int splice_inbound_add(void *engine, const Forward *forward)
 		return -ENOMEM;
 	port->in = in;
 	port->forward = forward;
+	port->burst = 1;
 	port->pause = event_loop_add_timer(in->c.loop, PAUSE_MS, on_pause_over, port);
 	event_timer_stop(port->pause);
 	r = event_loop_add_fd(in->c.loop, forward->fd, EPOLLIN, on_client, port, &port->source);

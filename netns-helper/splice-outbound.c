@@ -31,12 +31,19 @@
 #define EXPIRE_STEP_MS 10000
 #define PAUSE_MS 100 /* no descriptors: leave the queue alone for a moment (N-262) */
 
+typedef struct {
+	SpliceOutbound *out;
+	EventSource *source;
+	int fd; /* -1: none */
+	unsigned expected; /* connections whose segment was injected just now */
+	unsigned burst; /* to be accepted at one event */
+} Listener;
+
 struct SpliceOutbound {
 	SpliceOutboundConfig c;
 	Gate *gate;
-	EventSource *sources[2];
 	EventTimer *expire, *pause;
-	int listener[2]; /* [0] IPv4, [1] IPv6; -1: none */
+	Listener listener[2]; /* [0] IPv4, [1] IPv6 */
 	int tun;
 	/*
 	 * Flows by their addresses. An entry stays in its chain until its index is used again. All numbers are one more than the index
@@ -157,6 +164,7 @@ static void inject(SpliceOutbound *out, const SpliceFlow *flow)
 
 static void on_established(SpliceOutbound *out, SpliceFlow *flow)
 {
+	out->listener[!splice_addr_is_v4(&flow->guest)].expected++;
 	splice_flows_set_phase(
 		flow, SPLICE_INJECTED); /* before the segment: what is accepted must be found */
 	inject(out, flow);
@@ -326,8 +334,8 @@ bool splice_outbound_claim(SpliceOutbound *out, int fd, const SpliceAddr *guest,
 static void pause_accepting(SpliceOutbound *out)
 {
 	for (int v6 = 0; v6 < 2; v6++) {
-		if (out->sources[v6])
-			(void)event_source_mute(out->sources[v6]);
+		if (out->listener[v6].source)
+			(void)event_source_mute(out->listener[v6].source);
 	}
 	event_timer_set(out->pause, PAUSE_MS);
 }
@@ -337,8 +345,8 @@ static void on_pause_over(void *data)
 	SpliceOutbound *out = data;
 
 	for (int v6 = 0; v6 < 2; v6++) {
-		if (out->sources[v6])
-			(void)event_source_set_events(out->sources[v6], EPOLLIN);
+		if (out->listener[v6].source)
+			(void)event_source_set_events(out->listener[v6].source, EPOLLIN);
 	}
 }
 
@@ -366,19 +374,30 @@ static bool accept_one(SpliceOutbound *out, int listener)
 	return true;
 }
 
+/*
+ * The guest's kernel is on the same machine: its handshake is over, as a rule, when the segment's injection returns. No more are asked for
+ * than are expected: accept(2) makes a socket before it finds that nobody waits, and events tell of those that come later.
+ */
 void splice_outbound_accept(SpliceOutbound *out)
 {
 	for (int v6 = 0; v6 < 2; v6++) {
-		for (int n = 0;
-			n < ACCEPT_MAX && out->listener[v6] >= 0 && accept_one(out, out->listener[v6]); n++)
-			;
+		Listener *l = &out->listener[v6];
+
+		while (l->expected > 0 && l->fd >= 0 && accept_one(out, l->fd))
+			l->expected--;
+		l->expected = 0;
 	}
 }
 
 static void on_listener(void *data, uint32_t events)
 {
+	Listener *l = data;
+	unsigned n = 0;
+
 	(void)events;
-	splice_outbound_accept(data);
+	while (n < l->burst && accept_one(l->out, l->fd))
+		n++;
+	l->burst = n < l->burst ? 1 : n < ACCEPT_MAX ? 2 * n : ACCEPT_MAX;
 }
 
 /* --- flows that come to nothing --- */
@@ -459,16 +478,18 @@ SpliceOutbound *splice_outbound_new(const SpliceOutboundConfig *config)
 		return NULL;
 	out->c = *config;
 	out->tun = fd_store_get(config->store, GATEWAY_TUN);
-	out->listener[0] = fd_store_get(config->store, GATEWAY_LISTEN);
-	out->listener[1] = fd_store_get(config->store, GATEWAY_LISTEN6);
 	out->expire = event_loop_add_timer(config->loop, EXPIRE_STEP_MS, on_expire, out);
 	event_timer_stop(out->expire);
 	out->pause = event_loop_add_timer(config->loop, PAUSE_MS, on_pause_over, out);
 	event_timer_stop(out->pause);
 	for (int v6 = 0; v6 < 2; v6++) {
-		if (out->listener[v6] >= 0)
-			(void)event_loop_add_fd(config->loop, out->listener[v6], EPOLLIN, on_listener, out,
-				&out->sources[v6]);
+		Listener *l = &out->listener[v6];
+
+		l->out = out;
+		l->burst = 1;
+		l->fd = fd_store_get(config->store, v6 ? GATEWAY_LISTEN6 : GATEWAY_LISTEN);
+		if (l->fd >= 0)
+			(void)event_loop_add_fd(config->loop, l->fd, EPOLLIN, on_listener, l, &l->source);
 	}
 	return out;
 }
@@ -477,8 +498,8 @@ void splice_outbound_free(SpliceOutbound *out)
 {
 	if (!out)
 		return;
-	event_source_remove(out->sources[0]);
-	event_source_remove(out->sources[1]);
+	event_source_remove(out->listener[0].source);
+	event_source_remove(out->listener[1].source);
 	event_timer_free(out->expire);
 	event_timer_free(out->pause);
 	free(out);

@@ -172,6 +172,72 @@ static void test_signals_arrive(void)
 	event_loop_free(loop);
 }
 
+typedef struct {
+	int calls, ends;
+	uint32_t key, events;
+	bool before_source; /* a keyed descriptor had its turn before a source of the same wait */
+	int *source_calls;
+} Keyed;
+
+static void on_keyed(void *data, uint32_t key, uint32_t events)
+{
+	Keyed *keyed = data;
+
+	keyed->calls++;
+	keyed->key = key;
+	keyed->events = events;
+	keyed->before_source |= *keyed->source_calls == 0;
+}
+
+static void on_keyed_end(void *data)
+{
+	((Keyed *)data)->ends++;
+}
+
+static void on_counted(void *data, uint32_t events)
+{
+	(void)events;
+	++*(int *)data;
+}
+
+static void test_keyed_descriptors(void)
+{
+	EventLoop *loop = event_loop_new(NULL, "test");
+	int source_calls = 0, first[2], second[2];
+	Keyed keyed = {.source_calls = &source_calls};
+	const uint32_t key = UINT32_MAX - 1;
+
+	event_loop_set_keyed(loop, on_keyed, on_keyed_end, &keyed);
+	g_assert_cmpint(pipe(first), ==, 0);
+	g_assert_cmpint(pipe(second), ==, 0);
+	g_assert_cmpint(fd_write_all(first[1], "x", 1), ==, 0);
+	g_assert_cmpint(fd_write_all(second[1], "x", 1), ==, 0);
+	g_assert_cmpint(event_loop_watch_key(loop, first[0], EPOLLIN | EPOLLET, key, false), ==, 0);
+	g_assert_cmpint(event_loop_add_fd(loop, second[0], EPOLLIN, on_counted, &source_calls, NULL), ==, 0);
+	g_assert_cmpint(event_loop_step(loop, 0), ==, 2);
+	g_assert_cmpint(keyed.calls, ==, 1);
+	g_assert_cmpint(keyed.ends, ==, 1);
+	g_assert_cmpuint(keyed.key, ==, key);
+	g_assert_cmpuint(keyed.events, ==, EPOLLIN);
+	g_assert_false(keyed.before_source);
+
+	/* An edge is told once; watched again, what is there still is told again. */
+	g_assert_cmpint(event_loop_step(loop, 0), ==, 1);
+	g_assert_cmpint(keyed.calls, ==, 1);
+	g_assert_cmpint(event_loop_watch_key(loop, first[0], EPOLLIN | EPOLLET, key, true), ==, 0);
+	g_assert_cmpint(event_loop_step(loop, 0), ==, 2);
+	g_assert_cmpint(keyed.calls, ==, 2);
+	g_assert_cmpint(keyed.ends, ==, 2);
+
+	(void)close(first[0]); /* that is all it takes to leave the loop */
+	g_assert_cmpint(event_loop_step(loop, 0), ==, 1);
+	g_assert_cmpint(event_loop_watch_key(loop, first[0], EPOLLIN, key, false), ==, -EBADF);
+	event_loop_free(loop);
+	(void)close(first[1]);
+	(void)close(second[0]);
+	(void)close(second[1]);
+}
+
 static void test_successor_replaces_the_epoll_set(void)
 {
 	FdStore *store = fd_store_new();
@@ -195,6 +261,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/event-loop/timers/run-in-order", test_timers_run_in_order);
 	g_test_add_func("/event-loop/timers/many-stay-a-heap", test_many_timers_stay_a_heap);
 	g_test_add_func("/event-loop/signals/arrive", test_signals_arrive);
+	g_test_add_func("/event-loop/keyed/edges-after-sources", test_keyed_descriptors);
 	g_test_add_func("/event-loop/registry/successor-replaces-the-epoll-set",
 		test_successor_replaces_the_epoll_set);
 	return g_test_run();
