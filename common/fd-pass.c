@@ -29,7 +29,7 @@ static int send_message(int sock, const struct sockaddr_un *addr, socklen_t addr
 	};
 	ssize_t n;
 
-	if (size == 0 || n_fds > FD_PASS_MAX)
+	if ((size == 0 && n_fds == 0) || n_fds > FD_PASS_MAX)
 		return -EINVAL;
 	if (n_fds > 0) {
 		struct cmsghdr *cmsg = &control.align;

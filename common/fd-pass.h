@@ -12,7 +12,7 @@
  * Send one message with exactly @p n_fds descriptors.
  *
  * @param sock    connected unix socket, borrowed
- * @param buf     payload, at least one byte
+ * @param buf     payload; may be empty if there are descriptors and the socket is one of datagrams (elsewhere it reads as the end)
  * @param size    bytes of it
  * @param fds     descriptors, borrowed; NULL if none
  * @param n_fds   how many, at most FD_PASS_MAX
