@@ -19,11 +19,12 @@ static bool is_below(const char *path, const char *dir)
 
 bool log_allowlist_permits(const char *path, char *const *dirs)
 {
-	text_auto char *parent = text_dirname(path);
+	text_auto char *parent = NULL;
 	char real[PATH_MAX], real_dir[PATH_MAX];
 
-	if (!dirs[0])
+	if (!dirs || !dirs[0])
 		return true;
+	parent = text_dirname(path);
 	if (!realpath(path, real) && !realpath(parent, real))
 		return false;
 	for (; *dirs; dirs++)

@@ -7,13 +7,16 @@ conmon_monitor_sources = \
 	conmon/failure-text.c \
 	conmon/input.c \
 	conmon/log/address.c \
+	conmon/log/backups.c conmon/log/backups.h \
 	conmon/log/datagram.c \
 	conmon/log/driver.c conmon/log/driver.h \
 	conmon/log/file.c \
+	conmon/log/file-compress.c conmon/log/file-compress.h \
 	conmon/log/file-rotate.c conmon/log/file-rotate.h \
 	conmon/log/journald.c \
 	conmon/log/json-file.c \
 	conmon/log/k8s-file.c \
+	conmon/log/record-cut.h \
 	conmon/log/syslog.c \
 	conmon/monitor.c conmon/monitor.h conmon/monitor-private.h \
 	conmon/notify-relay.c \

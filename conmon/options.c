@@ -58,6 +58,7 @@ static const OptionEntry entries[] = {
 		"Bytes in total after which nothing more is logged to a file", "BYTES"),
 	INT64("log-backups-size-max", 0, log_backups_max,
 		"Bytes that the backups of a log may have together with --log-rotate", "BYTES"),
+	STRING("log-compress", 0, log_compress, "Compress backups with this program: zstd, gzip", "PROGRAM"),
 	LIST("log-label", 0, log_labels, "Additional journald field (repeatable)", "LABEL=VALUE"),
 	STRING("log-level", 0, log_level,
 		"Level of conmon's own messages: error, warn, info, debug, trace", "LEVEL"),

@@ -36,6 +36,9 @@ typedef struct {
 	int log_rate_burst;			/* seconds' worth that may come at once */
 	char *log_rate_policy;			/* as given, or NULL */
 	bool log_rate_drops;
+	char *log_compress;			/* as given, or NULL */
+	char *log_compress_program;		/* absolute; NULL: no compression */
+	bool log_compress_gzip;			/* else zstd */
 	int64_t log_backups_max;		/* bytes of all backups of a log; <= 0 unlimited */
 	int64_t log_rotate_age;			/* seconds; <= 0 never */
 	int attach_stall;			/* seconds that a client which does not read may hold up the container */

@@ -297,6 +297,8 @@ void sinks_sync(Monitor *m)
 		LogSink *sink = &m->st->sinks[i];
 		int r;
 
+		if (sink->driver->transport->stop)
+			sink->driver->transport->stop(sink, &m->log);
 		if (!sink->driver->transport->sync)
 			continue;
 		r = sink->driver->transport->sync(sink, &m->log);

@@ -15,6 +15,8 @@
 #define LOG_RATE_MAX (100LL * 1000 * 1000 * 1000) /* per second; no overflow in rate.c */
 #define LOG_RATE_BURST_MAX 3600 /* seconds */
 #define ATTACH_STALL_MAX 86400 /* seconds */
+#define LOG_FIELDS_MAX (192 * 1024) /* bytes; with a record below LOG_OUT_SIZE */
+#define LOG_FIELDS_JSON_MAX (32 * 1024) /* the same if each byte becomes six */
 #define JOURNALD_CID_MIN 13 /* characters: CONTAINER_ID is its first 12 */
 
 /* Checks 1 to 3 come before there is a level or an identity: they are printed as they are. */
@@ -268,6 +270,21 @@ static int check_label(const char *label)
 	return 0;
 }
 
+/* Each record carries them; one that does not fit into the buffer could never be written. */
+static int check_fields_size(const ConmonOptions *o)
+{
+	size_t max = o->log_json_path ? LOG_FIELDS_JSON_MAX : LOG_FIELDS_MAX, size = 0;
+
+	for (char **label = o->log_labels; *label; label++)
+		size += strlen(*label);
+	size += o->log_tag ? strlen(o->log_tag) : 0;
+	if (size <= max)
+		return 0;
+	diag_error("--log-tag and --log-label have %zu bytes together; %s takes %zu", size,
+		o->log_json_path ? "json-file" : "a log", max);
+	return -EINVAL;
+}
+
 static int check_log_fields(const ConmonOptions *o)
 {
 	bool only_file = o->log_k8s && !o->log_journald && !o->log_json_path && !o->log_syslog_address;
@@ -290,8 +307,55 @@ static int check_log_fields(const ConmonOptions *o)
 		if (r < 0)
 			return r;
 	}
+	if (check_fields_size(o) < 0)
+		return -EINVAL;
 	if (o->no_container_partial_message && !o->log_journald)
 		diag_warn("--no-container-partial-message has no effect without journald log driver");
+	return 0;
+}
+
+/* @return its absolute path, as execvp(3) would find it, to be freed; NULL: there is none */
+static char *find_program(const char *name)
+{
+	const char *dirs = getenv("PATH");
+
+	for (size_t size; dirs && *dirs; dirs += size + (dirs[size] == ':')) {
+		text_auto char *path = NULL;
+		char *found;
+
+		size = strcspn(dirs, ":");
+		if (dirs[0] != '/') /* the working directory is the container's */
+			continue;
+		path = text_format("%.*s/%s", (int)size, dirs, name);
+		if (access(path, X_OK) < 0)
+			continue;
+		found = path;
+		path = NULL;
+		return found;
+	}
+	return NULL;
+}
+
+/* Where it is now is where it is run from: the monitor does not search. */
+static int check_log_compress(ConmonOptions *o)
+{
+	if (!o->log_compress)
+		return 0;
+	o->log_compress_gzip = strcmp(o->log_compress, "gzip") == 0;
+	if (!o->log_compress_gzip && strcmp(o->log_compress, "zstd") != 0) {
+		diag_error("--log-compress must be zstd or gzip, not '%s'", o->log_compress);
+		return -EINVAL;
+	}
+	if (!o->log_rotate) {
+		diag_error("--log-compress without --log-rotate: there are no backups to be compressed");
+		return -EINVAL;
+	}
+	free(o->log_compress_program);
+	o->log_compress_program = find_program(o->log_compress);
+	if (!o->log_compress_program) {
+		diag_error("--log-compress: there is no program %s in PATH; install it or do without", o->log_compress);
+		return -ENOENT;
+	}
 	return 0;
 }
 
@@ -366,6 +430,7 @@ int options_validate(ConmonOptions *options)
 	if ((r = check_early(options)) < 0 || (r = options_start_diagnostics(options)) < 0 ||
 		(r = check_mode(options)) < 0 || (r = check_runtime(options)) < 0 ||
 		(r = check_network(options)) < 0 || (r = check_log_policies(options)) < 0 ||
+		(r = check_log_compress(options)) < 0 ||
 		(r = complete_paths(options)) < 0 || (r = check_log_paths(options)) < 0 ||
 		(r = open_log_file(options)) < 0 || (r = try_json_file(options)) < 0)
 		return r;

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 
 #include "common/event-log.h"
 #include "common/event-loop.h"
@@ -85,8 +86,17 @@ typedef struct {
 
 extern const LogDriver log_k8s_file, log_journald, log_json_file, log_syslog;
 
+typedef struct LogContext LogContext;
+
+/* A compressor at work, in the process. */
+typedef struct {
+	LogSink *sink;
+	LogContext *ctx;
+	EventSource *source;
+} LogCompressView;
+
 /* What a sink works with; private to the monitor process. */
-typedef struct LogContext {
+struct LogContext {
 	const ConmonOptions *options;
 	FdStore *store;
 	EventLoop *loop;
@@ -94,11 +104,12 @@ typedef struct LogContext {
 	Ring *rings[LOG_STREAMS];
 	ExactSend *send;
 	char *out;		/* LOG_OUT_SIZE bytes */
-	void (*watch)(LogSink *sink, struct LogContext *ctx);	/* its socket is another one now: poll that */
+	void (*watch)(LogSink *sink, LogContext *ctx);	/* its socket is another one now: poll that */
 	void *data;
 	LogStamp stamp;
 	bool stamp_is_fresh;	/* one time stamp per wake-up */
-} LogContext;
+	LogCompressView compress[LOG_SINKS_MAX];
+};
 
 struct LogTransport {
 	/* At each start of a monitor: take descriptors from the registry, finish what a predecessor had begun. 0 or -errno. */
@@ -111,6 +122,8 @@ struct LogTransport {
 	int (*reopen)(LogSink *sink, LogContext *ctx);
 	/* Everything is recorded: make it durable. May be NULL. */
 	int (*sync)(LogSink *sink, LogContext *ctx);
+	/* The container has ended: give up what goes on besides. May be NULL. */
+	void (*stop)(LogSink *sink, LogContext *ctx);
 };
 
 /* Appending batches to a file; see log/file.c. */
@@ -141,6 +154,15 @@ typedef struct {
 	int64_t age_max;	/* seconds after which a file is rotated; <= 0: never */
 	int64_t born;		/* when the present file was begun: CLOCK_REALTIME seconds, as stamps */
 	int64_t total;		/* written so far, with what was there before us (C-158) */
+	/* the compressor (log/file-compress.c); pid 0: none */
+	const char *compress_program;	/* NULL: not wanted */
+	int compress_form;		/* BackupForm */
+	_Atomic pid_t compress_pid;
+	_Atomic int compress_pidfd;
+	dev_t compress_dev;		/* which file */
+	ino_t compress_ino;
+	int64_t compress_size;
+	bool compress_failed;
 } LogFile;
 
 typedef struct {
@@ -181,6 +203,9 @@ const LogDriver *log_driver_next(size_t *iter, const ConmonOptions *options);
 void log_stamp_take(LogStamp *stamp);
 /** The stamp of this wake-up. */
 const LogStamp *log_stamp(LogContext *ctx);
+
+/** For the prepare function of a driver that appends to a file: the limits that are the same for all of them. */
+void log_file_prepare(LogSink *sink, const ConmonOptions *options, const char *path);
 
 /** Text of the note about what was lost and has not been told yet. @return its length with the LF; 0: nothing to tell */
 size_t log_note_text(const LogSink *sink, char *buf, size_t size);

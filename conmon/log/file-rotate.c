@@ -17,6 +17,8 @@
 #include <unistd.h>
 
 #include "conmon/diag.h"
+#include "conmon/log-allowlist.h"
+#include "conmon/log/file-compress.h"
 #include "conmon/log/file-rotate.h"
 #include "conmon/shared.h"
 
@@ -27,17 +29,20 @@ const char *log_file_fd_name(const LogSink *sink)
 	return sink->file.fd_name;
 }
 
-/* Where the file really is: behind a symbolic link its target is renamed, not the link (W-14). */
-static int real_path(const LogFile *file, char path[PATH_MAX])
+int log_file_real_path(const LogFile *file, const LogContext *ctx, char path[PATH_MAX])
 {
 	struct stat st;
 
-	if (lstat(file->path, &st) == 0 && S_ISLNK(st.st_mode))
-		return realpath(file->path, path) ? 0 : -errno;
-	if (strlen(file->path) >= PATH_MAX - 16)	/* room for a suffix */
-		return -ENAMETOOLONG;
-	strcpy(path, file->path);
-	return 0;
+	if (lstat(file->path, &st) == 0 && S_ISLNK(st.st_mode)) {
+		if (!realpath(file->path, path))
+			return -errno;
+	} else {
+		if (strlen(file->path) >= PATH_MAX - 16)	/* room for a suffix */
+			return -ENAMETOOLONG;
+		strcpy(path, file->path);
+	}
+	/* A directory on the way may be another one now (C-140). */
+	return log_allowlist_permits(path, ctx->options->log_allowlist_dirs) ? 0 : -EPERM;
 }
 
 static bool name_means_file(const char *path, int fd)
@@ -74,51 +79,15 @@ static int file_create(const char *path, int flags)
 	return fd < 0 ? -errno : fd;
 }
 
-/* path.(k-1) becomes path.k, for k from the first gap down to 2, so that path.1 is free. */
-static void backups_shift(const char *path, int max)
-{
-	char from[PATH_MAX + 16], to[PATH_MAX + 16];
-	struct stat st;
-	int gap = 1;
-
-	for (; gap < max; gap++) {
-		snprintf(to, sizeof(to), "%s.%d", path, gap);
-		if (lstat(to, &st) < 0)
-			break;
-	}
-	for (int k = gap; k > 1; k--) {
-		snprintf(from, sizeof(from), "%s.%d", path, k - 1);
-		snprintf(to, sizeof(to), "%s.%d", path, k);
-		(void)rename(from, to);
-	}
-}
-
-/* The newest backups stay as long as all together have at most @max bytes; once one is too much, so are all older ones. */
-static void backups_trim(const char *path, int max_files, int64_t max)
-{
-	char name[PATH_MAX + 16];
-	int64_t total = 0;
-	struct stat st;
-
-	for (int k = 1; max > 0 && k <= max_files; k++) {
-		snprintf(name, sizeof(name), "%s.%d", path, k);
-		if (lstat(name, &st) < 0)
-			continue;
-		total += st.st_size;
-		if (total > max)
-			(void)unlink(name);
-	}
-}
-
 static int rotate_keep(const LogFile *file, const char *path)
 {
-	char backup[PATH_MAX + 16];
+	char backup[BACKUP_NAME_MAX];
 
 	if (!name_means_file(path, file->fd))
 		return file_create(path, 0);	/* renamed or removed by someone else (C-163, C-166) */
 	if (file->max_files > 0) {
 		backups_shift(path, file->max_files);
-		snprintf(backup, sizeof(backup), "%s.1", path);
+		backup_name(backup, path, 1, BACKUP_PLAIN);
 		if (rename(path, backup) < 0)
 			return -errno;
 		backups_trim(path, file->max_files, file->backups_max);
@@ -154,7 +123,7 @@ int log_file_rotate(LogSink *sink, LogContext *ctx)
 
 	if (!file->is_regular)
 		return 0;	/* C-168 */
-	r = real_path(file, path);
+	r = log_file_real_path(file, ctx, path);
 	if (r < 0)
 		return r;
 	if (lstat(path, &st) == 0 && !S_ISREG(st.st_mode))
@@ -173,6 +142,8 @@ int log_file_rotate(LogSink *sink, LogContext *ctx)
 	file->fd = fd;
 	file->born = time(NULL);
 	atomic_store(&file->rotating, 0);
+	file->compress_failed = false;
+	log_file_compress_look(sink, ctx);
 	return 0;
 }
 

@@ -2,12 +2,22 @@
 /*
  * A new file under the log's name: truncation, rotation, reopening on request (contract sections 10.3 and 10.4).
  */
+#include <limits.h>
+
 #include "common/fd-util.h"
 
+#include "conmon/log/backups.h"
 #include "conmon/log/driver.h"
 
 /** Registry name of the sink's file. */
 const char *log_file_fd_name(const LogSink *sink);
+
+/**
+ * Where the file really is: behind a symbolic link its target is renamed, not the link (W-14). The name has room for the suffixes of backups.
+ *
+ * @return 0; -EPERM: not where --log-allowlist-dir permits it (any more); other -errno
+ */
+int log_file_real_path(const LogFile *file, const LogContext *ctx, char path[PATH_MAX]);
 
 /**
  * Put a new empty file in place of the present one: with backups if the sink rotates, else without (C-156, C-160, C-163). Records

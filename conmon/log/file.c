@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "conmon/diag.h"
+#include "conmon/log/file-compress.h"
 #include "conmon/log/file-rotate.h"
 
 enum { IDLE, WRITING, CUTTING };
@@ -300,6 +301,22 @@ static int file_note(LogSink *sink, LogContext *ctx)
 	return batch_begin(sink, ctx, &batch);
 }
 
+void log_file_prepare(LogSink *sink, const ConmonOptions *options, const char *path)
+{
+	LogFile *file = &sink->file;
+
+	file->path = path;
+	file->size_max = options->log_size_max;
+	file->total_max = options->log_global_size_max;
+	file->rotate = options->log_rotate;
+	file->max_files = options->log_max_files;
+	file->age_max = options->log_rotate_age;
+	file->backups_max = options->log_backups_max;
+	file->compress_program = options->log_compress_program;
+	file->compress_form = options->log_compress_gzip ? BACKUP_GZIP : BACKUP_ZSTD;
+	file->compress_pidfd = -1;
+}
+
 static int file_open(LogSink *sink, LogContext *ctx, unsigned index)
 {
 	LogFile *file = &sink->file;
@@ -327,6 +344,7 @@ static int file_open(LogSink *sink, LogContext *ctx, unsigned index)
 		file->born = time(NULL);
 		file->is_opened = true;
 	}
+	log_file_compress_recover(sink, ctx);
 	log_file_rotate_recover(sink, ctx);
 	(void)batch_resume(sink, ctx);	/* errors come again with the next batch */
 	return 0;
@@ -352,4 +370,5 @@ const LogTransport log_file_transport = {
 	.note = file_note,
 	.reopen = file_reopen,
 	.sync = file_sync,
+	.stop = log_file_compress_stop,
 };

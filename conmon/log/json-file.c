@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "conmon/log/driver.h"
+#include "conmon/log/record-cut.h"
 #include "conmon/utf8.h"
 
 #define ESCAPE_MAX 6		/* \u00xx */
@@ -96,54 +97,44 @@ static size_t time_make(char text[static TIME_SIZE], const LogStamp *stamp)
 }
 
 /* Whether a record with this text fits; only near the end of the room the text is measured. */
-static bool has_room(size_t room, const char *text, size_t length, size_t others)
+static bool has_room(LogCut *cut, size_t others)
 {
 	static char scrap[LOG_PIECE_MAX * ESCAPE_MAX];
+	size_t most = cut->length * ESCAPE_MAX + 2 + others, room = (size_t)(cut->out_end - cut->out);
 
-	if (room >= length * ESCAPE_MAX + others)
-		return true;
-	return room >= (size_t)(escape(scrap, text, length) - scrap) + others;
+	if (room < most)
+		most = (size_t)(escape(scrap, cut->text, cut->length) - scrap) + (cut->is_end ? 2 : 0) + others;
+	return log_cut_has_room(cut, most);
 }
 
 static void json_format(const LogSink *sink, LogBatch *batch)
 {
 	static const char head[] = "{\"log\":\"", out_stream[] = "\",\"stream\":\"stdout\",",
 			  error_stream[] = "\",\"stream\":\"stderr\",";
-	const char *p = batch->data, *end = p + batch->size;
-	char *out = batch->out, *out_end = out + batch->room;
 	char time[TIME_SIZE];
 	size_t time_size = time_make(time, batch->stamp);
 	size_t others = sizeof(head) - 1 + sizeof(out_stream) - 1 + sink->fixed_size + time_size;
-	bool mid_line = batch->mid_line;
+	LogCut cut;
 
-	while (p < end) {
-		size_t rest = (size_t)(end - p), window = rest < LOG_PIECE_MAX ? rest : LOG_PIECE_MAX;
-		const char *eol = memchr(p, '\n', window);
-		size_t length = eol ? (size_t)(eol - p) + 1 : window;
-
-		if (!eol && batch->urgency == LOG_HOLD && window < LOG_PIECE_MAX)
-			break;
-		if (!eol && (batch->urgency != LOG_FINISH || rest > window))
-			length = whole_characters(p, length);
-		if (length == 0)
-			break;
-		if (!has_room((size_t)(out_end - out), p, length, others)) {
-			batch->is_full = true;
-			break;
+	for (log_cut_begin(&cut, batch); log_cut_next(&cut);) {
+		if (!cut.is_end && (batch->urgency != LOG_FINISH || cut.text + cut.length < cut.end)) {
+			cut.length = whole_characters(cut.text, cut.length);
+			if (cut.length == 0)
+				break;
 		}
-		out = mempcpy(out, head, sizeof(head) - 1);
-		out = escape(out, p, length);
-		out = mempcpy(out, batch->stream == 0 ? out_stream : error_stream, sizeof(out_stream) - 1);
-		out = mempcpy(out, sink->fixed, sink->fixed_size);
-		out = mempcpy(out, time, time_size);
-		p += length;
-		mid_line = !eol;
-		if (batch->stop_after && (size_t)(out - batch->out) >= batch->stop_after)
+		if (!has_room(&cut, others))
+			break;
+		cut.out = mempcpy(cut.out, head, sizeof(head) - 1);
+		cut.out = escape(cut.out, cut.text, cut.length);
+		if (cut.is_end)
+			cut.out = mempcpy(cut.out, "\\n", 2);
+		cut.out = mempcpy(cut.out, batch->stream == 0 ? out_stream : error_stream, sizeof(out_stream) - 1);
+		cut.out = mempcpy(cut.out, sink->fixed, sink->fixed_size);
+		cut.out = mempcpy(cut.out, time, time_size);
+		if (!log_cut_take(&cut))
 			break;
 	}
-	batch->used = (size_t)(p - batch->data);
-	batch->made = (size_t)(out - batch->out);
-	batch->ends_mid_line = mid_line;
+	log_cut_end(&cut);
 }
 
 static void add_attribute(FILE *stream, bool *is_first, const char *name, const char *value)
@@ -186,13 +177,7 @@ static void json_prepare(LogSink *sink, const ConmonOptions *options)
 	sink->fixed = text;	/* for the life of the process */
 	sink->fixed_size = size;
 	sink->file.fd_name = "log.json";
-	sink->file.path = options->log_json_path;
-	sink->file.size_max = options->log_size_max;
-	sink->file.total_max = options->log_global_size_max;
-	sink->file.rotate = options->log_rotate;
-	sink->file.max_files = options->log_max_files;
-	sink->file.age_max = options->log_rotate_age;
-	sink->file.backups_max = options->log_backups_max;
+	log_file_prepare(sink, options, options->log_json_path);
 }
 
 static bool json_is_wanted(const ConmonOptions *options)

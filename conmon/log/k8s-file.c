@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "conmon/log/driver.h"
+#include "conmon/log/record-cut.h"
 #include "conmon/shared.h"
 
 #define HEADER_SIZE 45	/* "<stamp> stdout F " (C-142) */
@@ -25,43 +26,24 @@ static void header_make(char header[48], const LogBatch *batch)
  */
 static void k8s_format(const LogSink *sink, LogBatch *batch)
 {
-	const char *p = batch->data, *end = p + batch->size;
-	char *out = batch->out, *out_end = out + batch->room;
 	char header[48];
-	bool mid_line = batch->mid_line;
+	LogCut cut;
 
 	(void)sink;
 	header_make(header, batch);
-	while (p < end) {
-		size_t rest = (size_t)(end - p);
-		size_t window = rest > LOG_PIECE_MAX + 1 ? LOG_PIECE_MAX + 1 : rest;
-		const char *eol = memchr(p, '\n', window);
-		size_t length = eol ? (size_t)(eol - p) : window;
-
-		if (!eol) {
-			if (batch->urgency == LOG_HOLD && rest <= LOG_PIECE_MAX)
-				break;
-			if (length > LOG_PIECE_MAX)
-				length = LOG_PIECE_MAX;
-		}
-		if ((size_t)(out_end - out) < HEADER_SIZE + length + 1) {
-			batch->is_full = true;
+	for (log_cut_begin(&cut, batch); log_cut_next(&cut);) {
+		if (!log_cut_has_room(&cut, HEADER_SIZE + cut.length + 1))
 			break;
-		}
-		memcpy(out, header, HEADER_SIZE);
-		if (!eol)
-			out[HEADER_TAG] = 'P';
-		memcpy(out + HEADER_SIZE, p, length);
-		out += HEADER_SIZE + length;
-		*out++ = '\n';
-		p += length + (eol ? 1 : 0);
-		mid_line = !eol;
-		if (batch->stop_after && (size_t)(out - batch->out) >= batch->stop_after)
+		memcpy(cut.out, header, HEADER_SIZE);
+		if (!cut.is_end)
+			cut.out[HEADER_TAG] = 'P';
+		memcpy(cut.out + HEADER_SIZE, cut.text, cut.length);
+		cut.out += HEADER_SIZE + cut.length;
+		*cut.out++ = '\n';
+		if (!log_cut_take(&cut))
 			break;
 	}
-	batch->used = (size_t)(p - batch->data);
-	batch->made = (size_t)(out - batch->out);
-	batch->ends_mid_line = mid_line;
+	log_cut_end(&cut);
 }
 
 static bool k8s_is_wanted(const ConmonOptions *options)
@@ -72,13 +54,7 @@ static bool k8s_is_wanted(const ConmonOptions *options)
 static void k8s_prepare(LogSink *sink, const ConmonOptions *options)
 {
 	sink->file.fd_name = FD_LOG_FILE;
-	sink->file.path = options->log_k8s_path;
-	sink->file.size_max = options->log_size_max;
-	sink->file.total_max = options->log_global_size_max;
-	sink->file.rotate = options->log_rotate;
-	sink->file.max_files = options->log_max_files;
-	sink->file.age_max = options->log_rotate_age;
-	sink->file.backups_max = options->log_backups_max;
+	log_file_prepare(sink, options, options->log_k8s_path);
 }
 
 int log_k8s_open(const char *path)

@@ -15,9 +15,10 @@ tests_unit_test_rate_SOURCES = tests/unit/test-rate.c conmon/rate.c
 EXTRA_DIST += tests/unit/kill-steps.h
 tests_unit_test_source_SOURCES = tests/unit/test-source.c conmon/ring.c conmon/source.c
 tests_unit_test_exact_send_SOURCES = tests/unit/test-exact-send.c conmon/exact-send.c
-tests_unit_test_log_file_SOURCES = tests/unit/test-log-file.c conmon/diag.c conmon/exact-send.c conmon/ring.c \
-	conmon/log/address.c conmon/log/datagram.c conmon/log/driver.c conmon/log/file.c conmon/log/file-rotate.c conmon/log/journald.c \
-	conmon/log/json-file.c conmon/log/k8s-file.c conmon/log/syslog.c conmon/utf8.c
+tests_unit_test_log_file_SOURCES = tests/unit/test-log-file.c conmon/diag.c conmon/log-allowlist.c conmon/exact-send.c conmon/ring.c \
+	conmon/log/address.c conmon/log/backups.c conmon/log/datagram.c conmon/log/driver.c conmon/log/file.c \
+	conmon/log/file-compress.c conmon/log/file-rotate.c conmon/log/journald.c \
+	conmon/log/json-file.c conmon/log/k8s-file.c conmon/log/syslog.c conmon/text.c conmon/utf8.c
 
 # So are those of the process side.
 UNIT_TESTS += \

@@ -47,6 +47,22 @@ static void test_exact(void)
 	(void)close(sv[1]);
 }
 
+static void test_descriptors_alone(void)
+{
+	int sv[2], fds[1] = {0}, got[1];
+	size_t n = 1;
+	char buf[8];
+
+	g_assert_cmpint(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, sv), ==, 0);
+	g_assert_cmpint(fd_pass_send(sv[0], "", 0, NULL, 0), ==, -EINVAL);
+	g_assert_cmpint(fd_pass_send(sv[0], "", 0, fds, 1), ==, 0); /* as the journal takes large entries */
+	g_assert_cmpint((int)fd_pass_recv_any(sv[1], buf, sizeof(buf), got, &n), ==, 0);
+	g_assert_cmpuint(n, ==, 1);
+	(void)close(got[0]);
+	(void)close(sv[0]);
+	(void)close(sv[1]);
+}
+
 static void test_wrong_number_is_closed_again(void)
 {
 	int sv[2], fds[3] = {0, 1, 2}, got[1], before;
@@ -111,6 +127,7 @@ static void test_full_message(void)
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
+	g_test_add_func("/fd-pass/descriptors-without-payload", test_descriptors_alone);
 	g_test_add_func("/fd-pass/recv/exact-number-close-on-exec", test_exact);
 	g_test_add_func("/fd-pass/recv/wrong-number-refused-and-closed", test_wrong_number_is_closed_again);
 	g_test_add_func("/fd-pass/recv/cut-payload-refused-and-closed", test_cut_payload_is_refused);

@@ -8,11 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/shared-memory.h"
 #include "conmon/diag.h"
+#include "common/fd-pass.h"
 #include "conmon/log/driver.h"
+#include "conmon/log/file-compress.h"
+#include "conmon/log/file-rotate.h"
 #include "conmon/shared.h"
 #include "kill-steps.h"
 
@@ -389,6 +394,154 @@ static void test_pieces(void)
 	world_free(world);
 }
 
+static void write_file(const World *world, const char *suffix, const char *text)
+{
+	g_autofree char *name = g_strconcat(world->path, suffix, NULL);
+
+	g_assert_true(g_file_set_contents(name, text, -1, NULL));
+}
+
+static bool has_file(const World *world, const char *suffix)
+{
+	g_autofree char *name = g_strconcat(world->path, suffix, NULL);
+
+	return g_file_test(name, G_FILE_TEST_EXISTS);
+}
+
+static void remove_file(const World *world, const char *suffix)
+{
+	g_autofree char *name = g_strconcat(world->path, suffix, NULL);
+
+	(void)unlink(name);
+}
+
+/* A backup and its complete copy, as the compressor's child leaves them. */
+static void put_compressed(World *world)
+{
+	g_autofree char *backup = g_strconcat(world->path, ".2", NULL), *copy = g_strconcat(world->path, ".gz.tmp", NULL);
+	struct timespec times[2];
+	struct stat st;
+
+	world->options.log_rotate = true;
+	world->options.log_max_files = 3;
+	world->options.log_compress_program = (char *)"/bin/false";
+	world->options.log_compress_gzip = true;
+	log_k8s_file.prepare(&world->sink, &world->options);
+	world->sink.file.is_regular = true;
+	write_file(world, ".2", "original");
+	write_file(world, ".gz.tmp", "copy");
+	g_assert_cmpint(stat(backup, &st), ==, 0);
+	times[0] = st.st_atim;
+	times[1] = st.st_mtim;
+	g_assert_cmpint(utimensat(AT_FDCWD, copy, times, 0), ==, 0);
+	world->sink.file.compress_dev = st.st_dev;
+	world->sink.file.compress_ino = st.st_ino;
+	world->sink.file.compress_size = st.st_size;
+}
+
+static void commit_child(void *data)
+{
+	World *world = data;
+
+	(void)log_file_compress_commit(&world->sink, world->path);
+}
+
+static void test_compress_commit_killed(void)
+{
+	bool ended = false;
+
+	for (long step = 1; !ended; step++) {
+		World *world = world_new();
+		LogContext ctx;
+
+		put_compressed(world);
+		ended = kill_at_step(commit_child, world, KILL_AT_SYSCALL, step);
+		context_init(world, &ctx);
+		log_file_compress_recover(&world->sink, &ctx);
+		g_assert_true(has_file(world, ".2") != has_file(world, ".2.gz"));	/* one of them, never both or none */
+		g_assert_true(has_file(world, ".2.gz") || !ended);
+		g_assert_false(has_file(world, ".gz.tmp"));
+		remove_file(world, ".2.gz");
+		world_free(world);
+	}
+}
+
+static void test_compress_commit_refused(void)
+{
+	World *world = world_new();
+
+	put_compressed(world);
+	write_file(world, ".2", "someone wrote to it");
+	g_assert_cmpint(log_file_compress_commit(&world->sink, world->path), ==, -ESTALE);
+	g_assert_true(has_file(world, ".2") && !has_file(world, ".2.gz") && !has_file(world, ".gz.tmp"));
+
+	put_compressed(world);
+	remove_file(world, ".2");
+	g_assert_cmpint(log_file_compress_commit(&world->sink, world->path), ==, -ESTALE);
+	g_assert_true(!has_file(world, ".2.gz") && !has_file(world, ".gz.tmp"));
+	world_free(world);
+}
+
+static void test_backups_of_any_form_move(void)
+{
+	World *world = world_new();
+
+	write_file(world, ".1.gz", "1");
+	write_file(world, ".2.zst", "2");
+	write_file(world, ".3.gz", "3");
+	backups_shift(world->path, 3);
+	g_assert_true(has_file(world, ".2.gz") && has_file(world, ".3.zst"));
+	g_assert_false(has_file(world, ".3.gz") || has_file(world, ".1.gz") || has_file(world, ".2.zst"));
+	backups_shift(world->path, 3);	/* there is a gap: as after a kill */
+	g_assert_true(has_file(world, ".2.gz") && has_file(world, ".3.zst"));
+	backups_trim(world->path, 3, 1);
+	g_assert_true(has_file(world, ".2.gz") && !has_file(world, ".3.zst"));
+	remove_file(world, ".2.gz");
+	world_free(world);
+}
+
+/* An entry that fits into no datagram goes to the journal by reference. */
+static void test_large_entry(void)
+{
+	World *world = world_new();
+	LogSink *sink = &world->sink;
+	g_autofree char *label = g_strnfill(150000, 'x');
+	g_autofree char *field = g_strconcat("BIG=", label, NULL), *text = NULL;
+	char *labels[] = { field, NULL };
+	int pair[2], fd, small = 4096;
+	size_t n = 1;
+	char buf[8];
+	LogContext ctx;
+	gsize size;
+
+	world->options.cid = (char *)"0123456789abcdef";
+	world->options.log_labels = labels;
+	memset(sink, 0, sizeof(*sink));
+	sink->driver = &log_journald;
+	log_journald.prepare(sink, &world->options);
+	g_assert_cmpint(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), ==, 0);
+	g_assert_cmpint(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), ==, 0);
+	context_init(world, &ctx);
+	ctx.send = shared_memory_new(sizeof(*ctx.send));
+	g_assert_cmpint(exact_send_open(ctx.send, world->store, "send"), ==, 0);
+	sink->socket.fd = pair[0];
+	put(world, 0, "line\n", 5);
+	g_assert_cmpint((int)log_datagram_transport.pump(sink, &ctx, 0, LOG_SHOW), ==, 5);
+	g_assert_cmpint((int)fd_pass_recv_any(pair[1], buf, sizeof(buf), &fd, &n), ==, 0);
+	g_assert_cmpuint(n, ==, 1);
+	text = g_malloc(200000);
+	size = (gsize)pread(fd, text, 200000, 0);
+	g_assert_cmpuint(size, >, 150000);
+	g_assert_true(memmem(text, size, field, strlen(field)) != NULL);
+	g_assert_cmpint(memcmp(text, "MESSAGE\n\5\0\0\0\0\0\0\0line\n\n", 22), ==, 0);
+	(void)close(fd);
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+	fd_store_close(world->store, "send.r");
+	fd_store_close(world->store, "send.w");
+	world_free(world);
+}
+
 static void json(const char *input, size_t size, LogUrgency urgency, size_t room, const char *want, size_t want_used)
 {
 	LogSink sink = { .fixed = "\"attrs\":{\"tag\":\"T\"},", .fixed_size = 20 };
@@ -442,6 +595,10 @@ int main(int argc, char **argv)
 	g_test_add_func("/log-file/killed-at-every-system-call", test_kill_at_syscalls);
 	g_test_add_func("/log-file/killed-at-every-211th-instruction", test_kill_at_instructions);
 	g_test_add_func("/log-file/killed-at-every-system-call-of-rotation", test_kill_in_rotation);
+	g_test_add_func("/log-file/compressed/killed-at-every-system-call", test_compress_commit_killed);
+	g_test_add_func("/log-file/compressed/not-if-the-backup-was-changed-or-has-gone", test_compress_commit_refused);
+	g_test_add_func("/log-file/compressed/backups-of-any-form-move-and-count", test_backups_of_any_form_move);
+	g_test_add_func("/journald/an-entry-too-large-for-a-datagram", test_large_entry);
 	g_test_add_func("/json-file/escapes", test_json_escapes);
 	g_test_add_func("/json-file/cuts-no-character", test_json_cuts_no_character);
 	g_test_add_func("/json-file/keeps-to-its-room", test_json_keeps_to_its_room);

@@ -158,6 +158,8 @@ def _(t):
 def _(t):
 	for words, part in ((('--log-on-error', 'x'), 'drop, block or stop'), (('--attach-policy', 'x'), 'drop-behind or detach'),
 			(('--attach-stall', '-1'), '0 to'), (('--log-rate-policy', 'x'), 'block or drop'),
+			(('-l', 'json-file:/dev/null', '--log-label', 'A=' + 'x' * 40000), 'json-file takes'),
+			(('-l', 'journald', '--log-label', 'A=' + 'x' * 100000, '--log-label', 'B=' + 'x' * 100000), 'a log takes'),
 			(('--log-rate-burst', '0'), '1 to'), (('-l', 'syslog:here'), 'syslog needs'), (('-l', 'json-file:'), 'filename')):
 		b = t.plain()
 		r = t.conmon('-c', b.id, '-u', b.id, '-r', '/bin/true', '-l', 'none', *words, sync=None)
