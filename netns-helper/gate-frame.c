@@ -16,6 +16,8 @@
 #define QUOTE_MAX                                                                                            \
 	96 /* bytes of the offending packet in an ICMP error; holds any IPv4 header and 8 bytes, or IPv6 and TCP headers */
 #define ANSWER_TTL 64
+#define HEADERS_MAX (ETH_HLEN + 60 + 60) /* bytes: IPv4 and TCP with all the options that fit */
+#define TCP_CWR 0x80
 
 static uint16_t get16(const uint8_t *p)
 {
@@ -213,33 +215,73 @@ static void finish_udp(uint8_t *ip, uint8_t *udp, size_t l4_size)
 	put16(udp + 6, sum ? sum : 0xffff);
 }
 
+static void finish_tcp(uint8_t *ip, uint8_t *tcp, size_t l4_size)
+{
+	finish_ip(ip, l4_size);
+	put16(tcp + 16, 0);
+	put16(tcp + 16, sum_end(sum_add(pseudo_header(ip, IPPROTO_TCP, l4_size), tcp, l4_size)));
+}
+
+/* @return offset of the header behind IP, which is of @p protocol; 0: the frame is something else */
+static size_t find_l4(const uint8_t *frame, size_t size, uint8_t protocol)
+{
+	const uint8_t *ip = frame + ETH_HLEN;
+
+	if (size < ETH_HLEN + sizeof(struct iphdr))
+		return 0;
+	if (ip[0] >> 4 == 4)
+		return ip[9] == protocol && ip_header_size(ip) >= sizeof(struct iphdr) ? ETH_HLEN + ip_header_size(ip) : 0;
+	return ip[0] >> 4 == 6 && ip[6] == protocol ? ETH_HLEN + sizeof(struct ip6_hdr) : 0;
+}
+
 int gate_frame_segment_udp(uint8_t *frame, size_t size, size_t gso_size, GateFrameFn fn, void *data)
 {
-	uint8_t *ip = frame + ETH_HLEN, *udp;
-	size_t headers, left;
+	size_t l4 = find_l4(frame, size, IPPROTO_UDP), headers = l4 + sizeof(struct udphdr), left;
 
-	if (size < ETH_HLEN + sizeof(struct iphdr) || gso_size == 0)
+	if (l4 == 0 || headers > size || gso_size == 0)
 		return -EBADMSG;
-	if (ip[0] >> 4 == 4 ? ip[9] != IPPROTO_UDP : ip[0] >> 4 != 6 || ip[6] != IPPROTO_UDP)
-		return -EBADMSG;
-	headers = ETH_HLEN + ip_header_size(ip) + sizeof(struct udphdr);
-	if (headers < ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) || headers > size)
-		return -EBADMSG;
-	udp = frame + headers - sizeof(struct udphdr);
 	left = size - headers;
 	/* Each datagram's headers are written over the end of the one before, which has been passed on by then. */
 	while (left > 0) {
 		size_t n = left < gso_size ? left : gso_size;
-		uint8_t saved[ETH_HLEN + 60 + sizeof(struct udphdr)];
+		uint8_t saved[HEADERS_MAX];
 
-		finish_udp(ip, udp, sizeof(struct udphdr) + n);
+		finish_udp(frame + ETH_HLEN, frame + l4, sizeof(struct udphdr) + n);
 		memcpy(saved, frame, headers);
 		fn(data, frame, headers + n);
 		left -= n;
 		frame += n;
-		ip += n;
-		udp += n;
 		memcpy(frame, saved, headers);
+	}
+	return 0;
+}
+
+int gate_frame_segment_tcp(uint8_t *frame, size_t size, size_t gso_size, GateFrameFn fn, void *data)
+{
+	size_t l4 = find_l4(frame, size, IPPROTO_TCP), headers, left;
+	uint8_t flags;
+
+	if (l4 == 0 || l4 + sizeof(struct tcphdr) > size || gso_size == 0)
+		return -EBADMSG;
+	headers = l4 + (size_t)(frame[l4 + 12] >> 4) * 4;
+	if (headers < l4 + sizeof(struct tcphdr) || headers > size)
+		return -EBADMSG;
+	left = size - headers;
+	flags = frame[l4 + 13];
+	while (left > 0) {
+		size_t n = left < gso_size ? left : gso_size;
+		uint8_t saved[HEADERS_MAX];
+
+		/* The end of the stream and the push belong to the last, the answer to congestion (RFC 3168) to the first. */
+		frame[l4 + 13] = left > n ? flags & (uint8_t)~(TH_FIN | TH_PUSH) : flags;
+		flags &= (uint8_t)~TCP_CWR;
+		finish_tcp(frame + ETH_HLEN, frame + l4, headers - l4 + n);
+		memcpy(saved, frame, headers);
+		fn(data, frame, headers + n);
+		left -= n;
+		frame += n;
+		memcpy(frame, saved, headers);
+		put32(frame + l4 + 4, get32(frame + l4 + 4) + (uint32_t)n);
 	}
 	return 0;
 }

@@ -61,6 +61,9 @@ typedef void (*GateFrameFn)(void *data, const uint8_t *frame, size_t size);
  */
 int gate_frame_segment_udp(uint8_t *frame, size_t size, size_t gso_size, GateFrameFn fn, void *data);
 
+/** The same for TCP (VIRTIO_NET_HDR_GSO_TCPV4, _TCPV6). */
+int gate_frame_segment_tcp(uint8_t *frame, size_t size, size_t gso_size, GateFrameFn fn, void *data);
+
 /**
  * Write the reset that refuses a connection.
  *

@@ -66,24 +66,40 @@ void gate_send(Gate *gate, const uint8_t *frame, size_t size)
 	gate->n_queued++;
 }
 
+/* @return whether it was for the splice engine, or for nobody */
+static bool take_tcp(Gate *gate, const uint8_t *frame, size_t size, const struct virtio_net_hdr *vnet)
+{
+	GateTcp tcp;
+
+	if (!gate->splice || !gate_frame_has_tcp(frame, size))
+		return false;
+	if (!gate_frame_is_tcp(frame, size, &tcp))
+		return true; /* never to the stack: what is wrong with it might be meant to get past our rules */
+	if (IN6_IS_ADDR_LINKLOCAL(&tcp.src.ip))
+		return false; /* gateway-nft.h */
+	gate->handlers.on_tcp(gate->handlers.data, frame, size, &tcp, vnet);
+	return true;
+}
+
 static void on_frame(Gate *gate, uint8_t *frame, size_t size, const struct virtio_net_hdr *vnet)
 {
 	GateHandlers *h = &gate->handlers;
-	GateTcp tcp;
 
-	if (gate->splice && gate_frame_is_tcp(frame, size, &tcp)) {
-		h->on_tcp(h->data, frame, size, &tcp, vnet);
+	if (take_tcp(gate, frame, size, vnet))
 		return;
+	/* Bad ones are lost. */
+	switch (vnet->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
+	case VIRTIO_NET_HDR_GSO_UDP_L4:
+		(void)gate_frame_segment_udp(frame, size, vnet->gso_size, h->on_frame, h->data);
+		break;
+	case VIRTIO_NET_HDR_GSO_TCPV4:
+	case VIRTIO_NET_HDR_GSO_TCPV6:
+		(void)gate_frame_segment_tcp(frame, size, vnet->gso_size, h->on_frame, h->data);
+		break;
+	default:
+		if (gate_frame_complete_checksum(frame, size, vnet) == 0)
+			h->on_frame(h->data, frame, size);
 	}
-	if (gate->splice && gate_frame_has_tcp(frame, size))
-		return; /* never to the stack: what is wrong with it might be meant to get past our rules */
-	if ((vnet->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == VIRTIO_NET_HDR_GSO_UDP_L4) {
-		(void)gate_frame_segment_udp(
-			frame, size, vnet->gso_size, h->on_frame, h->data); /* bad ones are lost */
-		return;
-	}
-	if (gate_frame_complete_checksum(frame, size, vnet) == 0)
-		h->on_frame(h->data, frame, size);
 }
 
 static void gone(Gate *gate)

@@ -11,7 +11,7 @@ typedef struct {
 	/* A first segment or reset of TCP, for the splice engine; the frame as the guest sent it, checksum possibly partial. */
 	void (*on_tcp)(void *data, const uint8_t *frame, size_t size, const GateTcp *tcp,
 		const struct virtio_net_hdr *vnet);
-	/* Everything else, with complete checksums. */
+	/* Everything else, and all TCP of link-local sources, with complete checksums. */
 	GateFrameFn on_frame;
 	/* The link is gone: somebody in the guest has deleted it (N-143). Nothing will follow. */
 	void (*on_gone)(void *data);

@@ -16,6 +16,8 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <netinet/icmp6.h>
+#include <netinet/ip6.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,20 +111,25 @@ static void rule_payload(Batch *b, uint32_t base, uint32_t offset, uint32_t size
 	nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_LEN, size);
 }
 
-static void rule_tcp_flags_are(Batch *b, uint8_t mask, uint8_t flags)
+/* What was loaded last, as far as @p mask covers it, is @p value; at most 4 bytes. */
+static void rule_masked_is(Batch *b, const void *mask, const void *value, uint32_t size)
 {
-	const uint8_t zero = 0;
-	struct nftnl_expr *e;
+	const uint8_t zero[4] = {0};
+	struct nftnl_expr *e = expr_add(b, "bitwise");
 
-	rule_meta_is_u8(b, NFT_META_L4PROTO, IPPROTO_TCP);
-	rule_payload(b, NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_OFFSET, 1);
-	e = expr_add(b, "bitwise");
 	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_SREG, NFT_REG_1);
 	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_DREG, NFT_REG_1);
-	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_LEN, 1);
-	nftnl_expr_set(e, NFTNL_EXPR_BITWISE_MASK, &mask, 1);
-	nftnl_expr_set(e, NFTNL_EXPR_BITWISE_XOR, &zero, 1);
-	rule_cmp(b, &flags, 1);
+	nftnl_expr_set_u32(e, NFTNL_EXPR_BITWISE_LEN, size);
+	nftnl_expr_set(e, NFTNL_EXPR_BITWISE_MASK, mask, size);
+	nftnl_expr_set(e, NFTNL_EXPR_BITWISE_XOR, zero, size);
+	rule_cmp(b, value, size);
+}
+
+static void rule_tcp_flags_are(Batch *b, uint8_t mask, uint8_t flags)
+{
+	rule_meta_is_u8(b, NFT_META_L4PROTO, IPPROTO_TCP);
+	rule_payload(b, NFT_PAYLOAD_TRANSPORT_HEADER, TCP_FLAGS_OFFSET, 1);
+	rule_masked_is(b, &mask, &flags, 1);
 }
 
 static void rule_load(Batch *b, uint32_t reg, const void *value, uint32_t size)
@@ -272,6 +279,18 @@ static void accept_tcp_for_any_mac(Batch *b, uint16_t ethertype)
 	rule_end(b, NF_ACCEPT);
 }
 
+static void drop_tcp_of_link_local(Batch *b)
+{
+	const uint8_t mask[2] = {0xff, 0xc0}, value[2] = {0xfe, 0x80};
+
+	rule_begin(b);
+	rule_protocol_is(b, ETH_P_IPV6);
+	rule_meta_is_u8(b, NFT_META_L4PROTO, IPPROTO_TCP);
+	rule_payload(b, NFT_PAYLOAD_NETWORK_HEADER, offsetof(struct ip6_hdr, ip6_src), sizeof(value));
+	rule_masked_is(b, mask, value, sizeof(value));
+	rule_end(b, NF_DROP);
+}
+
 static void fill_ingress(Batch *b, const GatewayNft *conf)
 {
 	const uint16_t arp_reply = htons(ARPOP_REPLY);
@@ -290,6 +309,7 @@ static void fill_ingress(Batch *b, const GatewayNft *conf)
 
 	if (!conf->ipv6)
 		return;
+	drop_tcp_of_link_local(b);
 	accept_tcp_for_any_mac(b, ETH_P_IPV6);
 	rule_begin(b);
 	rule_protocol_is(b, ETH_P_IPV6);

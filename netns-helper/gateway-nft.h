@@ -6,6 +6,7 @@
  *		chain ingress { type filter hook ingress device GW priority 0; policy drop;
  *			meta protocol ip meta l4proto tcp meta pkttype set host accept
  *			meta protocol arp arp operation reply accept
+ *			meta protocol ip6 meta l4proto tcp ip6 saddr fe80::/10 drop		(IPv6 only)
  *			meta protocol ip6 meta l4proto tcp meta pkttype set host accept		(IPv6 only)
  *			meta protocol ip6 icmpv6 type nd-neighbor-advert accept			(IPv6 only)
  *		}
@@ -23,6 +24,9 @@
  * The kernel's stack thus sees only what it needs for TCP: segments for any virtual MAC (the stack's gateway, DNS server and IPv6 router
  * have one each), and the answers to its own neighbour requests. A connection's first segment never gets in by itself: only
  * what the gate writes to the tun device may open one. The packet socket sees every frame before all this.
+ *
+ * TCP from a link-local address is left to libslirp. The kernel would answer it by the interface that it came in by, which for a
+ * first segment is the tun device, and there is no route there.
  */
 #include <netinet/in.h>
 #include <stdbool.h>

@@ -54,24 +54,27 @@ int gateway_filter_gate(int packet_fd)
 	enum { SYN = 0x02, RST = 0x04, ACK = 0x10 };
 	static const struct sock_filter code[] = {
 		/*  0 */ LOAD(BPF_H, 12),
-		/*  1 */ JUMP(BPF_JEQ, ETH_P_ARP, 16, 0),
-		/*  2 */ JUMP(BPF_JEQ, ETH_P_IP, 5, 0),
-		/*  3 */ JUMP(BPF_JEQ, ETH_P_IPV6, 0, 13),
+		/*  1 */ JUMP(BPF_JEQ, ETH_P_ARP, 19, 0),
+		/*  2 */ JUMP(BPF_JEQ, ETH_P_IP, 8, 0),
+		/*  3 */ JUMP(BPF_JEQ, ETH_P_IPV6, 0, 17),
 		/*  4 */ LOAD(BPF_B, ETH_HLEN + 6), /* next header */
-		/*  5 */ JUMP(BPF_JEQ, IPPROTO_TCP, 0, 12),
-		/*  6 */ LOAD(BPF_B, ETH_HLEN + 40 + 13), /* TCP flags */
-		/*  7 */ BPF_STMT(BPF_JMP | BPF_JA, 6),
-		/*  8 */ LOAD(BPF_B, ETH_HLEN + 9), /* protocol */
-		/*  9 */ JUMP(BPF_JEQ, IPPROTO_TCP, 0, 8),
-		/* 10 */ LOAD(BPF_H, ETH_HLEN + 6), /* a fragment of TCP is the kernel's */
-		/* 11 */ JUMP(BPF_JSET, 0x3fff, 5, 0),
-		/* 12 */ BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, ETH_HLEN),
-		/* 13 */ BPF_STMT(BPF_LD | BPF_B | BPF_IND, ETH_HLEN + 13),
-		/* 14 */ BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN | RST | ACK),
-		/* 15 */ JUMP(BPF_JEQ, SYN, 2, 0),
-		/* 16 */ JUMP(BPF_JSET, RST, 1, 0),
-		/* 17 */ LEAVE,
-		/* 18 */ TAKE,
+		/*  5 */ JUMP(BPF_JEQ, IPPROTO_TCP, 0, 15),
+		/*  6 */ LOAD(BPF_H, ETH_HLEN + 8), /* source fe80::/10: all of its TCP is libslirp's */
+		/*  7 */ BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xffc0),
+		/*  8 */ JUMP(BPF_JEQ, 0xfe80, 12, 0),
+		/*  9 */ LOAD(BPF_B, ETH_HLEN + 40 + 13), /* TCP flags */
+		/* 10 */ BPF_STMT(BPF_JMP | BPF_JA, 6),
+		/* 11 */ LOAD(BPF_B, ETH_HLEN + 9), /* protocol */
+		/* 12 */ JUMP(BPF_JEQ, IPPROTO_TCP, 0, 8),
+		/* 13 */ LOAD(BPF_H, ETH_HLEN + 6), /* a fragment of TCP is the kernel's */
+		/* 14 */ JUMP(BPF_JSET, 0x3fff, 5, 0),
+		/* 15 */ BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, ETH_HLEN),
+		/* 16 */ BPF_STMT(BPF_LD | BPF_B | BPF_IND, ETH_HLEN + 13),
+		/* 17 */ BPF_STMT(BPF_ALU | BPF_AND | BPF_K, SYN | RST | ACK),
+		/* 18 */ JUMP(BPF_JEQ, SYN, 2, 0),
+		/* 19 */ JUMP(BPF_JSET, RST, 1, 0),
+		/* 20 */ LEAVE,
+		/* 21 */ TAKE,
 	};
 
 	return attach_filter(packet_fd, code, sizeof(code) / sizeof(code[0]));

@@ -337,6 +337,49 @@ static void test_segment_udp(void)
 		g_assert_cmpint(gate_frame_segment_udp(frame, n, 4, count_datagram, payload), ==, -EBADMSG);
 }
 
+static void collect_segment(void *data, const uint8_t *frame, size_t size)
+{
+	GString *out = data;
+	GateTcp tcp;
+
+	g_assert_true(gate_frame_is_tcp(frame, size, &tcp));
+	g_assert_cmpint(ETH_HLEN + tcp.l3_size, ==, size);
+	g_assert_cmphex(transport_sum(frame, size), ==, 0xffff);
+	if (splice_addr_is_v4(&tcp.src))
+		g_assert_cmphex(sum(0, frame + 14, 20), ==, 0xffff);
+	g_string_append_printf(out, "%x %02x %.*s|", tcp.seq, tcp.flags, (int)tcp.payload,
+		(const char *)frame + size - tcp.payload);
+}
+
+static void test_segment_tcp(void)
+{
+	static const struct {
+		const uint8_t *syn;
+		size_t l4, headers;
+	} families[] = {{syn4, 34, sizeof(syn4)}, {syn6, 54, sizeof(syn6)}};
+
+	for (size_t i = 0; i < G_N_ELEMENTS(families); i++) {
+		g_autoptr(GString) out = g_string_new(NULL);
+		size_t l4 = families[i].l4, headers = families[i].headers;
+		uint8_t frame[sizeof(syn6) + 10];
+
+		memcpy(frame, families[i].syn, headers);
+		memcpy(frame + headers, "abcdefghij", 10);
+		frame[l4 + 13] = 0x99; /* CWR, ACK, PSH, FIN */
+		g_assert_cmpint(
+			gate_frame_segment_tcp(frame, headers + 10, 4, collect_segment, out), ==, 0);
+		g_assert_cmpstr(out->str, ==, "11223344 90 abcd|11223348 10 efgh|1122334c 19 ij|");
+		g_assert_cmpint(
+			gate_frame_segment_tcp(frame, headers + 10, 0, collect_segment, out), ==, -EBADMSG);
+		for (size_t n = 0; n < headers; n++)
+			g_assert_cmpint(
+				gate_frame_segment_tcp(frame, n, 4, collect_segment, out), ==, -EBADMSG);
+		frame[l4 + 12] = 4 << 4;
+		g_assert_cmpint(
+			gate_frame_segment_tcp(frame, headers + 10, 4, collect_segment, out), ==, -EBADMSG);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -349,5 +392,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/gate-frame/unreachable/valid-and-quotes-the-segment", test_unreachable);
 	g_test_add_func("/gate-frame/checksum/completed-or-refused", test_complete_checksum);
 	g_test_add_func("/gate-frame/udp/segmented-with-valid-checksums", test_segment_udp);
+	g_test_add_func("/gate-frame/tcp/segmented-with-valid-checksums-and-flags-where-they-belong", test_segment_tcp);
 	return g_test_run();
 }

@@ -69,9 +69,8 @@ def _furnish():
 
 def _wire():
 	run('ip', 'netns', 'add', 'outside')
-	for key in ('conf/all/accept_dad', 'conf/default/accept_dad'):
-		with open('/proc/sys/net/ipv6/' + key, 'w') as f:
-			f.write('0')
+	for at in (HOST, OUTSIDE):
+		at.run('nsenter', '--net=' + at.path, 'sysctl', '-qw', 'net.ipv6.conf.all.accept_dad=0', 'net.ipv6.conf.default.accept_dad=0')
 	run('ip', 'link', 'set', 'lo', 'up')
 	run('ip', 'link', 'add', 'wan', 'type', 'veth', 'peer', 'name', 'wan', 'netns', 'outside')
 	for at, v4, v6 in ((HOST, (HOST4, HOST4_SECOND), (HOST6, HOST6_SECOND)), (OUTSIDE, (OUTSIDE4,), (OUTSIDE6,))):
@@ -88,7 +87,9 @@ def _wire():
 	OUTSIDE.ip('-6', 'route', 'add', 'blackhole', 'default')
 	with open('/proc/sys/net/ipv4/ping_group_range', 'w') as f:
 		f.write('0 2147483647')
-	tap.until(lambda: not HOST.links('tentative') and 'LOWER_UP' in HOST.link('wan')['flags'], 'host link is up')
+	# each end takes up to a second to notice that the other is up, and sends nothing before
+	for at in (HOST, OUTSIDE):
+		tap.until(lambda: not at.links('tentative') and 'LOWER_UP' in at.link('wan')['flags'], 'link is up')
 
 
 def resolv_conf(*servers, text=None, rename=True):

@@ -4,6 +4,7 @@
 import os
 import socket
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import frames
@@ -23,10 +24,10 @@ def six(t, *options):
 	return g, h
 
 
-def arrives(t, guest, to, at, address):
-	"""A datagram to (@to, port) arrives at @address: its source, or None."""
+def arrives(t, guest, to, at, address, seconds=5):
+	"""A datagram to (@to, port) arrives at @address: its source, or None after @seconds."""
 	u = t.udp(at, address, 0)
-	u.settimeout(0.4)
+	u.settimeout(seconds)
 	t.udp(guest, '::' if ':' in to else '0.0.0.0').sendto(b'x', (to, u.getsockname()[1]))
 	try:
 		return u.recvfrom(10)[1]
@@ -74,6 +75,33 @@ def _(t):
 	tap.true(arrives(t, g, 'fd00::2', HOST, '::1'), 'no datagram')
 
 
+@test('N-101 N-115', 'a guest that has or chooses only its link-local address reaches the same, with data both ways', modes=ALL)
+def _(t):
+	g, h = six(t)
+	own = g.addresses('tap0', 'inet6', 'link')[0]
+	scope = g.link('tap0')['ifindex']
+	for at, listen, to in ((OUTSIDE, OUTSIDE6, OUTSIDE6), (HOST, '::1', 'fd00::2')):
+		s = t.listen(at, listen)
+		# a guest does so by itself while its other address is still tentative
+		c = t.own(g.socket(socket.AF_INET6))
+		c.settimeout(5)
+		c.bind((own, 0, 0, scope))
+		c.connect((to, s.getsockname()[1]))
+		p, peer = t.accept(s)
+		for a, b in ((c, p), (p, c)):
+			data = os.urandom(300000)
+			sender = threading.Thread(target=a.sendall, args=(data,))
+			sender.start()
+			got = b''
+			while len(got) < len(data):
+				piece = b.recv(65536)
+				tap.true(piece, 'end of stream after %d bytes' % len(got))
+				got += piece
+			sender.join()
+			tap.true(got == data, 'bytes differ')
+	tap.same(connect_error(g, 'fd00::2', free_port()), 'ECONNREFUSED', 'connect to a closed port')
+
+
 @test('N-17 N-116', '--disable-host-loopback answers net unreachable at once, by IPv4 and IPv6', modes=ALL)
 def _(t):
 	g, h = six(t, '--disable-host-loopback')
@@ -82,8 +110,8 @@ def _(t):
 	tap.same(connect_error(g, '10.0.2.2', free_port()), 'ENETUNREACH', 'connect to a closed port of it')
 	port = t.listen(HOST, '::1').getsockname()[1]
 	tap.same(connect_error(g, 'fd00::2', port), 'ENETUNREACH', 'connect to fd00::2')
-	tap.same(arrives(t, g, '10.0.2.2', HOST, '127.0.0.1'), None, 'datagram to the gateway')
-	tap.same(arrives(t, g, 'fd00::2', HOST, '::1'), None, 'datagram to fd00::2')
+	tap.same(arrives(t, g, '10.0.2.2', HOST, '127.0.0.1', 0.4), None, 'datagram to the gateway')
+	tap.same(arrives(t, g, 'fd00::2', HOST, '::1', 0.4), None, 'datagram to fd00::2')
 
 
 @test('N-116', 'the text that the tests of the reference look for is what a client prints')
@@ -184,7 +212,7 @@ def _(t):
 	g, h = t.pair('--outbound-addr=203.0.113.9')
 	t.listen(OUTSIDE, OUTSIDE4, 80)
 	tap.same(connect_error(g, OUTSIDE4, 80), 'ENETUNREACH', 'connect')
-	tap.same(arrives(t, g, OUTSIDE4, OUTSIDE, OUTSIDE4), None, 'datagram')
+	tap.same(arrives(t, g, OUTSIDE4, OUTSIDE, OUTSIDE4, 0.4), None, 'datagram')
 
 
 @test('N-121', 'an address that the host does not have is said on stderr', ours='the reference says nothing')
