@@ -7,11 +7,14 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/fd-util.h"
+#include "common/process.h"
 #include "conmon/diag.h"
+#include "conmon/sync-pipe.h"
 #include "conmon/text.h"
 
 #define START_READ_SIZE 8192 /* C-52, C-53: all of a token, so that it can't satisfy a second wait */
@@ -53,47 +56,82 @@ static int write_pid_file(const char *path, pid_t pid)
 	return fd_replace_file(dir_fd, name, text, (size_t)size, 0666);
 }
 
-static _Noreturn void front_finish(pid_t child, int go_fd, const char *pidfile)
+/* The child is gone, and with it everybody who could tell the invoker: no worker existed yet. */
+static _Noreturn void tell_of_death(const ConmonOptions *options, int sync_fd, pid_t child)
 {
-	int r = pidfile ? write_pid_file(pidfile, child) : 0;
+	siginfo_t info = {0};
+	char text[128];
+
+	(void)waitid(P_PID, (id_t)child, &info, WEXITED);
+	(void)snprintf(text, sizeof(text), "conmon ended at its start: %s", process_cause(info.si_code, info.si_status));
+	diag_error("%s", text);
+	sync_pipe_fail_early(options, sync_fd, text);
+	_exit(1);
+}
+
+/* @front: our end of the pair with the child. */
+static _Noreturn void front_finish(const ConmonOptions *options, int sync_fd, pid_t child, int front)
+{
+	int r = options->conmon_pidfile ? write_pid_file(options->conmon_pidfile, child) : 0;
+	ssize_t n;
+	char c;
 
 	if (r < 0) {
-		diag_error_errno(r, "Failed to write conmon pidfile: %s:", pidfile);
-		close(go_fd); /* without a word: the child ends */
+		diag_error_errno(r, "Failed to write conmon pidfile: %s:", options->conmon_pidfile);
+		close(front); /* without a word: the child ends */
 		(void)waitpid(child, NULL, 0);
 		_exit(1);
 	}
-	r = fd_write_all(go_fd, "g", 1);
-	_exit(r < 0 ? 1 : 0);
+	(void)fd_write_all(front, "g", 1); /* if that fails, the next line tells why */
+	do {
+		n = read(front, &c, 1);
+	} while (n < 0 && errno == EINTR);
+	if (n != 1)
+		tell_of_death(options, sync_fd, child);
+	_exit(0);
 }
 
-int front_daemonize(const char *pidfile)
+int front_daemonize(const ConmonOptions *options, int sync_fd, int *ret_front)
 {
-	int go[2];
-	ssize_t n;
+	int pair[2];
 	pid_t pid;
-	char c;
 
-	if (pipe2(go, O_CLOEXEC) < 0)
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	pid = fork();
 	if (pid < 0) {
 		int r = -errno;
 
-		close(go[0]);
-		close(go[1]);
+		close(pair[0]);
+		close(pair[1]);
 		return r;
 	}
 	if (pid > 0) {
-		close(go[0]);
-		front_finish(pid, go[1], pidfile);
+		close(pair[1]);
+		front_finish(options, sync_fd, pid, pair[0]);
 	}
-	close(go[1]);
-	do {
-		n = read(go[0], &c, 1);
-	} while (n < 0 && errno == EINTR);
-	close(go[0]);
-	if (n != 1)
-		_exit(1); /* the front process has said why, or was killed */
+	close(pair[0]);
+	*ret_front = pair[1];
 	return 0;
+}
+
+int front_wait_published(int front)
+{
+	ssize_t n;
+	char c;
+
+	do {
+		n = read(front, &c, 1);
+	} while (n < 0 && errno == EINTR);
+	return n == 1 ? 0 : -ECANCELED;
+}
+
+void front_dismiss(FdStore *store)
+{
+	int front = fd_store_get(store, FD_FRONT);
+
+	if (front < 0)
+		return;
+	(void)fd_write_all(front, "w", 1); /* it may have been killed: nobody needs to know */
+	fd_store_close(store, FD_FRONT);
 }

@@ -15,10 +15,19 @@ void front_set_signals(void);
 int front_wait_start(int start_fd);
 
 /**
- * Fork into the background. The child returns once the pid file is written; the front process never returns: it exits 0, or 1 after a
- * line about what failed, and then nothing else is left running (W-28).
+ * Fork into the background. The child returns at once. The front process never returns: it writes the pid file and waits until there is a
+ * worker, because until then the child is alone, and if it is killed only the front process can tell the invoker. It exits 0, or 1 after a
+ * line about what failed; if that is the pid file nothing else is left running (W-28).
  *
- * @param pidfile  gets the child's pid (C-37); NULL: none
+ * @param options    whose conmon_pidfile gets the child's pid (C-37); NULL: none
+ * @param sync_fd    where the invoker listens, or -1
+ * @param ret_front  in the child: connected to the front process
  * @return 0 in the child, or -errno if there is none
  */
-int front_daemonize(const char *pidfile);
+int front_daemonize(const ConmonOptions *options, int sync_fd, int *ret_front);
+
+/** In the child: wait for the pid file. @return 0; -ECANCELED: it can't be written, or the front process was killed */
+int front_wait_published(int front);
+
+/** The front process may go: a worker exists, or the invoker was told of a failure. Does nothing if it has gone. */
+void front_dismiss(FdStore *store);

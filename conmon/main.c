@@ -86,7 +86,7 @@ static int put_eventfd(FdStore *store, const char *name)
 	return r;
 }
 
-static int register_descriptors(Conmon *conmon, int null_fd)
+static int register_descriptors(Conmon *conmon, int null_fd, int front)
 {
 	FdStore *store = conmon->store;
 	int r;
@@ -100,6 +100,8 @@ static int register_descriptors(Conmon *conmon, int null_fd)
 		return r;
 	if (conmon->options->log_k8s_fd >= 0)
 		r = fd_store_put(store, FD_LOG_FILE, conmon->options->log_k8s_fd);
+	if (r >= 0 && front >= 0)
+		r = fd_store_put(store, FD_FRONT, front);
 	return r;
 }
 
@@ -116,7 +118,7 @@ static StateFile *open_state_file(const ConmonOptions *o)
 	return state;
 }
 
-static int conmon_init(Conmon *conmon, int null_fd)
+static int conmon_init(Conmon *conmon, int null_fd, int front)
 {
 	const SuperviseConfig config = {
 		.workers = workers,
@@ -139,7 +141,7 @@ static int conmon_init(Conmon *conmon, int null_fd)
 	conmon->reaper->published_pid = getpid();
 	conmon->monitor = monitor_state_new(conmon->options);
 	conmon->events = event_log_new("conmon", conmon->options->cid, conmon->options->name);
-	return register_descriptors(conmon, null_fd);
+	return register_descriptors(conmon, null_fd, front);
 }
 
 /* C-33, C-34: the invoker waits for the ends of these. */
@@ -203,30 +205,51 @@ static int set_up_container(Conmon *conmon, int null_fd, char error[OBJECTS_ERRO
 	return r;
 }
 
-/* The life of the process with the published pid. @return its exit status */
-static int keep(const ConmonOptions *options, const ConmonEnvironment *environment, int null_fd)
+static void remove_objects(const Conmon *conmon)
+{
+	if (!conmon->reaper)
+		return;
+	objects_remove_symlink(conmon);
+	state_file_remove(conmon->state);
+}
+
+/* The front process has said why, or was killed: nothing was started, and nothing stays. */
+static int give_up(const Conmon *conmon)
+{
+	objects_remove_attach(conmon);
+	objects_remove_fifos(conmon);
+	objects_remove_console(conmon);
+	remove_objects(conmon);
+	return 1;
+}
+
+/* The life of the process with the published pid. @front: to the front process, -1 if that is us. @return its exit status */
+static int keep(const ConmonOptions *options, const ConmonEnvironment *environment, int null_fd, int front)
 {
 	Conmon conmon = {.options = options, .environment = environment};
 	char error[OBJECTS_ERROR_MAX] = "out of memory or descriptors";
-	int r = conmon_init(&conmon, null_fd);
+	int r = conmon_init(&conmon, null_fd, front);
 
 	if (r >= 0)
 		r = set_up_container(&conmon, null_fd, error);
 	if (r < 0) {
 		sync_pipe_fail_early(options, environment->sync_fd, error);
-		if (conmon.reaper)
-			objects_remove_symlink(&conmon);
-		state_file_remove(conmon.state);
+		if (front >= 0)
+			(void)fd_write_all(front, "f", 1); /* told: the front process need not */
+		remove_objects(&conmon);
 		return 1;
 	}
+	if (front >= 0 && front_wait_published(front) < 0)
+		return give_up(&conmon);
 	r = supervise_keeper_run(conmon.sv);
-	if (r < 0)
+	if (r < 0) {
 		sync_pipe_fail_early(options, environment->sync_fd, strerror(-r));
+		front_dismiss(conmon.store);
+	}
 	/* Nothing to do after a reaper's orderly end; a signal before the runtime was started ends us without one. */
-	objects_remove_symlink(&conmon);
 	if (reaper_phase(conmon.reaper) < PHASE_RUNNING)
 		objects_remove_console(&conmon);
-	state_file_remove(conmon.state);
+	remove_objects(&conmon);
 	return r < 0 ? 1 : r & 255;
 }
 
@@ -282,7 +305,7 @@ int main(int argc, char **argv, char **envp)
 {
 	static ConmonEnvironment environment;
 	ConmonOptions *options;
-	int null_fd, r;
+	int null_fd, front = -1, r;
 
 	(void)umask(0022);
 	process_title_init(argc, argv, envp);
@@ -313,10 +336,10 @@ int main(int argc, char **argv, char **envp)
 		diag_error_errno(errno, "Failed to open /dev/null:");
 		return 1;
 	}
-	r = options->sync ? 0 : front_daemonize(options->conmon_pidfile);
+	r = options->sync ? 0 : front_daemonize(options, environment.sync_fd, &front);
 	if (r < 0) {
 		diag_error_errno(r, "Failed to fork:");
 		return 1;
 	}
-	return keep(options, &environment, null_fd);
+	return keep(options, &environment, null_fd, front);
 }

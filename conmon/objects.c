@@ -294,6 +294,19 @@ static int create_fifo(const Conmon *conmon, int dir_fd, const char *name, const
 	return r < 0 ? r : put(conmon, keeper, fd_steal(&w_fd));
 }
 
+void objects_remove_fifos(const Conmon *conmon)
+{
+	cleanup_close int dir_fd = -1;
+
+	if (!objects_has_attach(conmon->options))
+		return;
+	dir_fd = open(conmon->options->bundle, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (dir_fd < 0)
+		return;
+	(void)unlinkat(dir_fd, "ctl", 0);
+	(void)unlinkat(dir_fd, "winsz", 0);
+}
+
 static int create_bundle_objects(const Conmon *conmon, char *error)
 {
 	const char *bundle = conmon->options->bundle;

@@ -23,6 +23,9 @@ void objects_remove_attach(const Conmon *conmon);
 /** Remove the attach symlink (C-108), if it is still ours. */
 void objects_remove_symlink(const Conmon *conmon);
 
+/** Remove the control FIFOs: for a start that was given up. */
+void objects_remove_fifos(const Conmon *conmon);
+
 /** Remove the console socket, if nobody has. */
 void objects_remove_console(const Conmon *conmon);
 

@@ -32,6 +32,7 @@
 #include "conmon/environment.h"
 #include "conmon/exit-command.h"
 #include "conmon/exit-report.h"
+#include "conmon/front.h"
 #include "conmon/json-text.h"
 #include "conmon/network.h"
 #include "conmon/objects.h"
@@ -708,6 +709,7 @@ int reaper_run(const Conmon *conmon, unsigned restarts)
 	int error;
 
 	ignore_signals();
+	front_dismiss(conmon->store); /* from here on there is always somebody to tell the invoker */
 	if (!atomic_load(&r.state->subreaper_off))
 		(void)prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	r.loop = event_loop_new(conmon->store, "reaper");

@@ -50,6 +50,7 @@
 #define FD_KICK_KEEPER "kick.keeper"
 #define FD_START "start"			/* start pipe, until the runtime was forked (exec-attach) */
 #define FD_ATTACH_PIPE "attach.pipe"
+#define FD_FRONT "front"			/* to the front process, until there is a worker */
 #define FD_CHILD_STDIN "child.stdin"		/* the runtime's ends; until it was forked */
 #define FD_CHILD_STDOUT "child.stdout"
 #define FD_CHILD_STDERR "child.stderr"

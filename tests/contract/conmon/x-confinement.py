@@ -3,6 +3,7 @@
 """Who may be killed, and who parses: ours and not of the contract. The reference is one process with all privileges."""
 import os
 import sys
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
 import conmonlab	# noqa: E402
@@ -124,5 +125,25 @@ for first in ROLES:
 			ours=OURS, modes=BOTH)
 		def _(t, names=(second, first)):
 			after_kill_of(t, names, patient=t.is_rootless)
+
+@test('X-10', 'SIGKILL to the process of the pid file at once, or soon after: the caller is told in words that nothing was created', ours=OURS)
+def _(t):
+	b = t.plain()
+	rt = t.runtime('import time\nif SUB: time.sleep(0.5); write_pid(payload("sleep 3600"))')
+	path = t.path('pid-' + b.id[:6])
+	for n in range(24):
+		r = t.start_conmon(b, runtime=rt)
+		tap.until(lambda: os.path.exists(path), 'the pid file', pause=0)
+		end = time.monotonic() + n % 6 * 0.0004		# somewhere in the start
+		while time.monotonic() < end:
+			pass
+		processes.kill(r.monitor)
+		m = r.message()
+		tap.true(m and m['data'] == -1 and m['message'].startswith('conmon '), 'kill %d: %r' % (n, m))
+		tap.until(lambda: not [p for p in processes.everyone() if processes.comm(p).startswith('conmon')], 'the end of all of them', 10)
+		for fd in (r.sync, r.start, r.fd1, r.fd2):
+			t.close_fd(fd)
+		t.runs.remove(r)
+		os.unlink(path)
 
 conmonlab.main()
