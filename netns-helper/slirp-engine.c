@@ -234,8 +234,6 @@ static void set_stack_clock(SlirpEngine *engine)
 
 static void end_turn(SlirpEngine *engine)
 {
-	if (engine->stack_dirty)
-		slirp_stack_save(engine);
 	if (engine->io.flush)
 		engine->io.flush(engine->io.data);
 }

@@ -29,7 +29,6 @@ struct SlirpEngine {
 
 	bool link_gone; /* N-143 */
 	bool peer_gone; /* bess client */
-	bool stack_dirty; /* DHCP has answered: save before the next wait */
 	unsigned barren_turns; /* one after the other that poll ended although there was nothing to do */
 	uint64_t progress; /* frames and callbacks so far */
 	uint64_t stepped_ms; /* when the loop had its last turn */

@@ -73,7 +73,7 @@ static ssize_t on_send_packet(const void *buf, size_t size, void *opaque)
 		return (ssize_t)size;
 	flow_table_see(&engine->shared->flows, buf, size, false, engine->now_ms);
 	if (is_dhcp_answer(buf, size))
-		engine->stack_dirty = true;
+		slirp_stack_save(engine); /* first: what the guest has been told must outlive us */
 	/* A frame that the link does not take is lost, as on a wire; the stack would log each one (N-145). */
 	(void)engine->io.write(engine->io.data, mend_loopback_source(engine, buf, size), size);
 	return (ssize_t)size;
@@ -258,7 +258,6 @@ void slirp_stack_save(SlirpEngine *engine)
 	uint32_t slot = atomic_load(&shared->stack_slot) == 1 ? 1 : 0;
 	Blob blob = {.data = shared->stack_state[slot], .size = STACK_STATE_MAX};
 
-	engine->stack_dirty = false;
 	slirp_state_save(engine->slirp, blob_write, &blob);
 	if (blob.overflow)
 		return; /* keep the older one */
