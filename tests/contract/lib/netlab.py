@@ -37,6 +37,7 @@ _ETC = ('passwd', 'group', 'nsswitch.conf', 'hosts', 'protocols', 'services', 'l
 def sandbox():
 	"""Return inside the sandbox; print a TAP skip and leave where it cannot be made."""
 	if os.environ.get('NETLAB_INSIDE') == '1' and os.getpid() == 1:
+		tap.watch(60)
 		_furnish()
 		return
 	if os.geteuid() != 0:

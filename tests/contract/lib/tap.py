@@ -12,6 +12,7 @@ Such a test is run against the reference as well and has to fail there: it then 
 `ok ... # expected failure in REFERENCE`, and `not ok` if the reference passes. A test that fails nowhere proves nothing.
 `race='reason'` declares a clause on which the reference sometimes differs: both outcomes are good there, and printed.
 """
+import faulthandler
 import os
 import signal
 import sys
@@ -19,6 +20,10 @@ import time
 import traceback
 
 DEADLINE_S = 20		# for one test, unless it says otherwise; a hung program must not hang the run
+AGAIN_S = 5		# then once more, should the first have come in a place where Python drops exceptions (a destructor)
+CLEAN_UP_S = 30
+STUCK_S = 30		# above all these: the whole program is ended, whatever it is blocked in
+HUNG_MAX = 3		# tests without a result; then the rest of the file is not tried
 
 
 class Skip(Exception):
@@ -39,6 +44,7 @@ class Test:
 		self.ours, self.race, self.modes, self.deadline = ours, race, modes, deadline
 
 
+NO_RESULT = 'no result within'
 _tests = []
 
 
@@ -96,6 +102,19 @@ def _expired(_signal, _frame):
 	raise Deadline()
 
 
+def _set_alarm(seconds):
+	"""Deadline is raised in @seconds; 0: not at all."""
+	signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_S if seconds else 0)
+
+
+def watch(seconds):
+	"""
+	Unless called again within @seconds, the program ends and says where it stood. A thread does it, so that neither a system call
+	that no signal interrupts nor a thread that is waited for at the end can hold up the run.
+	"""
+	faulthandler.dump_traceback_later(seconds, exit=True)
+
+
 def _diagnose(text):
 	for line in text.rstrip().splitlines():
 		print('#   ' + line)
@@ -105,23 +124,25 @@ def _attempt(one, make, mode):
 	"""Run one test; return (outcome, words) with outcome pass, fail or skip. Clean-up that fails is a failure too."""
 	context = None
 	outcome, words = 'pass', ''
+	watch(one.deadline + CLEAN_UP_S + STUCK_S)
 	signal.signal(signal.SIGALRM, _expired)
-	signal.alarm(one.deadline)
+	_set_alarm(one.deadline)
 	try:
 		context = make(mode)
 		one.run(context)
 	except Skip as e:
 		outcome, words = 'skip', str(e)
 	except Deadline:
-		outcome, words = 'fail', 'no result within %d s\n%s' % (one.deadline, traceback.format_exc(limit=-6))
+		_set_alarm(0)
+		outcome, words = 'fail', '%s %d s\n%s' % (NO_RESULT, one.deadline, traceback.format_exc(limit=-6))
 	except Exception as e:
 		where = traceback.extract_tb(e.__traceback__)
 		lines = ['%s: %s' % (type(e).__name__, e)]
 		lines += ['at %s:%d: %s' % (os.path.basename(f.filename), f.lineno, f.line) for f in where[-4:]]
 		outcome, words = 'fail', '\n'.join(lines)
-	signal.alarm(0)
+	_set_alarm(0)
 	if context is not None:
-		signal.alarm(30)
+		_set_alarm(CLEAN_UP_S)
 		try:
 			if outcome == 'fail':
 				words += '\n' + context.report()
@@ -131,7 +152,7 @@ def _attempt(one, make, mode):
 				outcome, words = 'fail', 'clean-up: %s' % e
 		except Deadline:
 			outcome, words = 'fail', words + '\nclean-up did not end'
-		signal.alarm(0)
+		_set_alarm(0)
 	return outcome, words
 
 
@@ -181,11 +202,17 @@ def main(make, modes=('',), usual=None, like=None, reference=None):
 			if not wanted or any(w in title for w in wanted):
 				plan.append((one, mode, title))
 	print('1..%d' % len(plan))
-	good = True
+	good, hung = True, 0
 	for number, (one, mode, title) in enumerate(plan, 1):
 		begun = time.monotonic()
 		outcome, words = _attempt(one, make, mode)
 		if os.environ.get('TAP_VERBOSE'):
 			print('# %.2f s' % (time.monotonic() - begun))
 		good &= _print(number, title, outcome, words, one, reference)
+		hung += words.startswith(NO_RESULT)
+		if hung == HUNG_MAX and number < len(plan) and not reference:
+			print('Bail out! %d tests had no result in time' % hung)
+			good = False
+			break
+	watch(STUCK_S)
 	sys.exit(0 if good else 1)

@@ -30,9 +30,17 @@ class Kit:
 		t.own(self)
 		if self.process.stdout.readline() != b'up\n':
 			raise tap.Failure('RootlessKit did not come up: %s' % open(self.log.name).read()[-400:])
-		self.guest = t.own(Netns('/proc/%s/ns/net' % open(self.state + '/child_pid').read().strip()))
+		child = tap.until(self._child_pid, 'RootlessKit writes child_pid, which it does after the child has begun')
+		self.guest = t.own(Netns('/proc/%s/ns/net' % child))
 		self.guest.open()
 		self.helper = self._helper_pid()
+
+	def _child_pid(self):
+		try:
+			with open(self.state + '/child_pid') as f:
+				return f.read().strip()
+		except FileNotFoundError:
+			return None
 
 	def _helper_pid(self):
 		for pid in netlab.descendants(self.process.pid):
