@@ -7,7 +7,8 @@ UNIT_TESTS += \
 	tests/unit/test-fd-util \
 	tests/unit/test-notify \
 	tests/unit/test-process \
-	tests/unit/test-supervise
+	tests/unit/test-supervise \
+	tests/unit/test-supervise-steps
 
 # The monitor's modules are compiled into their tests.
 UNIT_TESTS += tests/unit/test-source tests/unit/test-exact-send tests/unit/test-log-file tests/unit/test-rate
