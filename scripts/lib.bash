@@ -195,7 +195,7 @@ devices_ensure()
 	[ ! -e /dev/fuse ] || chmod 666 /dev/fuse
 }
 
-# runtime_dir USER: print its XDG_RUNTIME_DIR, made if root may make it.
+# runtime_dir USER: print its XDG_RUNTIME_DIR, made if root may make it. Who did not log in (su -) has none: then a private one.
 runtime_dir()
 {
 	local uid dir
@@ -206,8 +206,9 @@ runtime_dir()
 		chown "$uid:$(id -g "$1")" "$dir"
 		chmod 700 "$dir"
 	fi
-	[ -d "$dir" ] || dir=${XDG_RUNTIME_DIR:-}
-	[ -n "$dir" ] || die "XDG_RUNTIME_DIR is not set and $dir does not exist: log in as $1 (su - does not make it)"
+	[ -d "$dir" ] || dir=${XDG_RUNTIME_DIR:-/tmp/tdm-$uid}	# short: socket paths have 107 bytes
+	[ -d "$dir" ] || mkdir -m 700 "$dir" || return 1
+	[ -O "$dir" ] || is_root || { echo "$dir is not ours: set XDG_RUNTIME_DIR to a directory of $1" >&2; return 1; }
 	echo "$dir"
 }
 
@@ -286,7 +287,8 @@ engine_setup()
 	RUN_DIR=$WORK/run
 	if [ "$1" = rootless ]; then
 		! is_root || USER_NAME=$tandem_user
-		RUN_DIR=$(runtime_dir "$USER_NAME")/$(basename "$WORK")
+		RUN_DIR=$(runtime_dir "$USER_NAME") || return 1
+		RUN_DIR+=/$(basename "$WORK")
 	fi
 	mkdir -p "$HOME_DIR" "$RUN_DIR"
 	! is_root || chown "$USER_NAME:" "$WORK" "$HOME_DIR" "$RUN_DIR"
