@@ -31,7 +31,8 @@
 #define FAILURE_RAW_MAX 8191		/* bytes of the runtime's stderr that are quoted (C-83) */
 #define ATTACH_CHUNK_MAX 8192		/* C-109 */
 #define ATTACH_DRAIN_STALL_MS 3000	/* a client that takes nothing for so long once the container has ended (C-121, C-195); before: --attach-stall */
-#define LOG_STALL_MS 2000		/* the same for a log's receiver that has stopped */
+#define LOG_STALL_MS 1000		/* a log's receiver that takes nothing for so long is not waited for any more */
+#define LOG_DRAIN_STALL_MS 2000	/* the same once the container has ended */
 #define LOG_BLOCK_DRAIN_MS 8000	/* --log-on-error=block once the container has ended: the reaper waits for 10 s */
 #define STALL_LOOK_MS 250
 #define IDLE_MS 3000			/* nothing for so long: give memory back */
@@ -161,6 +162,8 @@ void sinks_reopen(Monitor *m);
 void sinks_give_up_rest(Monitor *m);
 /** Make everything durable. */
 void sinks_sync(Monitor *m);
+/** Whether a receiver's acknowledgement is all that a sink waits for. */
+bool sinks_await(const Monitor *m);
 /** Whether receivers have taken all datagrams out of their queues. */
 bool sinks_are_settled(const Monitor *m);
 bool sinks_have_datagrams(const Monitor *m);

@@ -419,15 +419,25 @@ static bool drain_stream(Monitor *m, unsigned number)
 	return true;
 }
 
+/* One that was given up because it took nothing, but takes something now, gets its chance. */
+static bool sink_is_waited_for(const LogSink *sink, bool is_patient, uint64_t now_ms)
+{
+	return !sink->error || is_patient ||
+		(sink->error == ETIMEDOUT && (!sink->stalled_ms || now_ms - sink->stalled_ms < LOG_DRAIN_STALL_MS));
+}
+
 static bool sinks_are_drained(const Monitor *m)
 {
-	bool is_patient = m->conmon->options->log_error_blocks && event_now_ms() - m->drain_ms < LOG_BLOCK_DRAIN_MS;
+	uint64_t now_ms = event_now_ms();
+	bool is_patient = m->conmon->options->log_error_blocks && now_ms - m->drain_ms < LOG_BLOCK_DRAIN_MS;
 
 	for (unsigned i = 0; i < m->st->n_sinks; i++) {
 		const LogSink *sink = &m->st->sinks[i];
 
+		if (!sink_is_waited_for(sink, is_patient, now_ms))
+			continue;
 		for (unsigned s = 0; s < STREAMS; s++)
-			if (log_mark_pos(sink->mark[s]) != ring_head(&m->st->rings[s]) && (!sink->error || is_patient))
+			if (log_mark_pos(sink->mark[s]) != ring_head(&m->st->rings[s]))
 				return false;
 	}
 	return true;
@@ -441,7 +451,7 @@ static void drain_look_for_stalls(Monitor *m)
 	for (unsigned i = 0; i < m->st->n_sinks; i++) {
 		LogSink *sink = &m->st->sinks[i];
 
-		if (sink->stalled_ms && now_ms - sink->stalled_ms >= LOG_STALL_MS && !sink->error)
+		if (sink->stalled_ms && now_ms - sink->stalled_ms >= LOG_DRAIN_STALL_MS && !sink->error)
 			sink->error = ETIMEDOUT;
 	}
 }
@@ -501,7 +511,10 @@ static void monitor_drain(Monitor *m)
 	deliver_output(m, is_read, false);
 	monitor_unmute(m);
 	drain_look_for_stalls(m);
-	monitor_look_later(m);
+	if (sinks_await(m))
+		event_timer_set(m->stall_timer, SETTLE_LOOK_MS);
+	else
+		monitor_look_later(m);
 	if (at_once || !m->st->released)
 		finish(m);
 	else if (is_read && sinks_are_drained(m) && attach_is_drained(m) && has_settled(m))

@@ -17,6 +17,7 @@ conmon_monitor_sources = \
 	conmon/log/json-file.c \
 	conmon/log/k8s-file.c \
 	conmon/log/record-cut.h \
+	conmon/log/stream.c conmon/log/stream.h \
 	conmon/log/syslog.c \
 	conmon/monitor.c conmon/monitor.h conmon/monitor-private.h \
 	conmon/notify-relay.c \

@@ -9,10 +9,16 @@
 #include "conmon/option-parser.h"
 #include "conmon/text.h"
 
+/*
+ * Seconds. A client that reads, however slowly, is waited for as long as it likes; this is for one that takes nothing. Long enough for a reader that
+ * is starved on a busy machine, short enough that the container makes up for it: what it could not write meanwhile comes at
+ * full speed afterwards, and after five seconds of 100 MB/s that lasts so long that its other writes take longer, too.
+ */
+#define ATTACH_STALL_DEFAULT 1
 #define DEFAULT_SOCKET_DIR "/var/run/crio"
 
 static const char description[] =
-	"Log drivers: k8s-file:PATH (or just PATH), json-file:PATH, journald, syslog[:/SOCKET|:udp:IP:PORT], passthrough, none\n"
+	"Log drivers: k8s-file:PATH (or just PATH), json-file:PATH, journald, syslog[:/SOCKET|:udp:IP:PORT|:tcp:IP:PORT], passthrough, none\n"
 	"(also: off, null).";
 
 #define ENTRY(name, short_name, kind, member, text, argument)                                                \
@@ -30,7 +36,7 @@ static const OptionEntry entries[] = {
 	STRING("attach-policy", 0, attach_policy,
 		"What becomes of a client that does not read: drop-behind (default), detach", "POLICY"),
 	INT("attach-stall", 0, attach_stall,
-		"Seconds that such a client may hold up the container (default 5)", "SECONDS"),
+		"Seconds that such a client may hold up the container (default 1)", "SECONDS"),
 	STRING("bundle", 'b', bundle, "OCI bundle; also the directory of attach, ctl, winsz and oom",
 		"DIR"),
 	STRING("cid", 'c', cid, "Container id", "ID"),
@@ -147,7 +153,7 @@ ConmonOptions *options_parse(int argc, char **argv, char **ret_reason)
 
 	o->log_size_max = o->log_global_size_max = -1;
 	o->log_max_files = 1;
-	o->attach_stall = 5;
+	o->attach_stall = ATTACH_STALL_DEFAULT;
 	o->log_rate_burst = 1;
 	o->log_k8s_fd = -1;
 	o->log_level = "warn";

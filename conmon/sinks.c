@@ -41,7 +41,7 @@ static void on_sink_socket(void *data, uint32_t events)
 	sink->is_full = false;	/* the work of this wake-up tries again; if it is an error, sending meets it */
 }
 
-/* A datagram socket is polled only while it is full. */
+/* A socket is polled only while it is full (or being connected). */
 static void watch_sink(LogSink *sink, LogContext *ctx)
 {
 	Monitor *m = ctx->data;
@@ -146,11 +146,19 @@ static void sink_is_full(Monitor *m, LogSink *sink)
 	monitor_look_later(m);
 }
 
-static void sink_works(Monitor *m, LogSink *sink)
+static void sink_works(Monitor *m, LogSink *sink, bool is_under_way)
 {
 	if (m->sink_sources[sink->index])
 		(void)event_source_mute(m->sink_sources[sink->index]);
-	sink->retry_ms = sink->stalled_ms = 0;
+	sink->retry_ms = 0;
+	if (is_under_way) {
+		/* Acknowledgements come without an event. */
+		if (!sink->stalled_ms)
+			sink->stalled_ms = event_now_ms();
+		monitor_look_later(m);
+	} else {
+		sink->stalled_ms = 0;
+	}
 	if (sink->is_behind && sink_has_caught_up(m, sink))
 		sink->is_behind = false;
 	/* A disk with room for a few records now and then must not fill the journal with this. */
@@ -182,19 +190,27 @@ void sinks_pump(Monitor *m, unsigned stream, LogUrgency urgency)
 		r = sink_pump(m, sink, stream, urgency);
 		if (r == -EAGAIN || r == -ENOBUFS) {
 			sink_is_full(m, sink);
-		} else if (r < 0) {
+		} else if (r < 0 && r != -EINPROGRESS) {
 			sink_failed(m, sink, r);
 			sink_drop_refused(m, sink);
 		} else {
-			sink_works(m, sink);
+			sink_works(m, sink, r == -EINPROGRESS);
 		}
 	}
 }
 
+static void sink_release(Monitor *m, LogSink *sink, bool is_end)
+{
+	if (sink->driver->transport->release)
+		sink->driver->transport->release(sink, &m->log, is_end);
+}
+
 void sinks_drop_new(Monitor *m, unsigned stream)
 {
-	for (unsigned i = 0; i < m->st->n_sinks; i++)
+	for (unsigned i = 0; i < m->st->n_sinks; i++) {
+		sink_release(m, &m->st->sinks[i], false);
 		log_sink_drop(&m->st->sinks[i], &m->st->rings[stream], stream, ring_head(&m->st->rings[stream]));
+	}
 }
 
 uint64_t sinks_tail(const Monitor *m, unsigned stream)
@@ -221,6 +237,7 @@ bool sinks_make_room(Monitor *m, unsigned stream, uint64_t tail)
 			must_wait = true;
 			continue;
 		}
+		sink_release(m, sink, false);
 		log_sink_drop(sink, ring, stream, tail + ring->size / 2);
 	}
 	return must_wait;
@@ -279,6 +296,7 @@ void sinks_give_up_rest(Monitor *m)
 		uint64_t lost_before = sink->lost_bytes;
 		char text[256];
 
+		sink_release(m, sink, true);
 		for (unsigned s = 0; s < STREAMS && m->st->released; s++)
 			log_sink_drop(sink, &m->st->rings[s], s, ring_head(&m->st->rings[s]));
 		if (sink->lost_bytes == lost_before)
@@ -305,6 +323,14 @@ void sinks_sync(Monitor *m)
 		if (r < 0)
 			diag_warn_errno(r, "Failed to sync %s log:", sink->driver->name);
 	}
+}
+
+bool sinks_await(const Monitor *m)
+{
+	for (unsigned i = 0; i < m->st->n_sinks; i++)
+		if (m->st->sinks[i].socket.stream && m->st->sinks[i].stalled_ms && !m->st->sinks[i].is_full)
+			return true;
+	return false;
 }
 
 bool sinks_are_settled(const Monitor *m)

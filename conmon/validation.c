@@ -148,7 +148,7 @@ static int use_syslog(ConmonOptions *o, const char *address)
 	if (!address || address[0] == '\0')
 		address = "/dev/log";
 	if (log_address_parse(address, &addr) == 0) {
-		diag_error("syslog needs the path of a socket or udp:IP:PORT, not '%s'", address);
+		diag_error("syslog needs the path of a socket, udp:IP:PORT or tcp:IP:PORT, not '%s'", address);
 		return -EINVAL;
 	}
 	o->log_syslog_address = address;

@@ -22,7 +22,7 @@ socklen_t log_address_parse(const char *address, struct sockaddr_storage *ret_ad
 	socklen_t size = 0;
 
 	memset(ret_addr, 0, sizeof(*ret_addr));
-	if (strncmp(address, "udp:", strlen("udp:")) != 0) {
+	if (strncmp(address, "udp:", strlen("udp:")) != 0 && strncmp(address, "tcp:", strlen("tcp:")) != 0) {
 		un->sun_family = AF_UNIX;
 		if (address[0] != '/' || strlen(address) >= sizeof(un->sun_path))
 			return 0;

@@ -12,6 +12,7 @@ static const LogDriver *const drivers[] = {
 	&log_json_file,
 	&log_journald,
 	&log_syslog,
+	&log_syslog_tcp,
 };
 
 const LogDriver *log_driver_next(size_t *iter, const ConmonOptions *options)

@@ -3,7 +3,7 @@
  * Log drivers: what becomes of the container's output besides the attached clients.
  *
  * A driver is one file and one row of the table in log/driver.c. It makes records out of ring bytes (format); where they go is the affair
- * of one of two transports: log/file.c (append, rotation, limits) or log/datagram.c (one datagram per batch). A sink is one driver at
+ * of one of three transports: log/file.c (append, rotation, limits), log/datagram.c (one datagram per batch) or log/stream.c (TCP). A sink is one driver at
  * work; it lives in shared memory, with its position in each stream.
  */
 #include <stdatomic.h>
@@ -84,7 +84,7 @@ typedef struct {
 	void (*format)(const LogSink *sink, LogBatch *batch);
 } LogDriver;
 
-extern const LogDriver log_k8s_file, log_journald, log_json_file, log_syslog;
+extern const LogDriver log_k8s_file, log_journald, log_json_file, log_syslog, log_syslog_tcp;
 
 typedef struct LogContext LogContext;
 
@@ -114,7 +114,8 @@ struct LogContext {
 struct LogTransport {
 	/* At each start of a monitor: take descriptors from the registry, finish what a predecessor had begun. 0 or -errno. */
 	int (*open)(LogSink *sink, LogContext *ctx, unsigned index);
-	/* Record one batch of a stream. @return input bytes consumed, 0: nothing to record; -errno: no record was torn, try again later */
+	/* Record one batch of a stream. @return input bytes consumed, 0: nothing to record; -EINPROGRESS: nothing
+	   but what its receiver has not acknowledged yet; other -errno: no record was torn, try again later */
 	ssize_t (*pump)(LogSink *sink, LogContext *ctx, unsigned stream, LogUrgency urgency);
 	/* Record a line of our own on stderr. 0 or -errno. */
 	int (*note)(LogSink *sink, LogContext *ctx);
@@ -122,6 +123,10 @@ struct LogTransport {
 	int (*reopen)(LogSink *sink, LogContext *ctx);
 	/* Everything is recorded: make it durable. May be NULL. */
 	int (*sync)(LogSink *sink, LogContext *ctx);
+	/*
+	 * Before a drop: what is on its way already is not kept any longer, so that the drop begins behind it. @is_end: no more will be sent. May be NULL.
+	 */
+	void (*release)(LogSink *sink, LogContext *ctx, bool is_end);
 	/* The container has ended: give up what goes on besides. May be NULL. */
 	void (*stop)(LogSink *sink, LogContext *ctx);
 };
@@ -165,10 +170,13 @@ typedef struct {
 	bool compress_failed;
 } LogFile;
 
+typedef struct LogStream LogStream;
+
 typedef struct {
-	const char *address;	/* path of a unix socket, or "udp:HOST:PORT" with a numeric host */
+	const char *address;	/* path of a unix socket, or "udp:HOST:PORT", "tcp:HOST:PORT" with a numeric host */
 	const char *fd_name;	/* in the registry */
 	int fd;			/* -1: not connected */
+	LogStream *stream;	/* of a TCP sink, else NULL */
 } LogSocket;
 
 struct LogSink {
@@ -213,7 +221,7 @@ size_t log_note_text(const LogSink *sink, char *buf, size_t size);
 /** Give up the oldest bytes of a stream up to about @p pos, whole lines if possible, and count them. */
 void log_sink_drop(LogSink *sink, const Ring *ring, unsigned stream, uint64_t pos);
 /**
- * Address of a datagram sink: a unix socket's path or "udp:HOST:PORT" with a numeric host (nothing here may wait for a name server).
+ * Address of a sink with a socket: a unix socket's path, "udp:HOST:PORT" or "tcp:HOST:PORT" with a numeric host (nothing here may wait for a name server).
  *
  * @return its size, 0 if it is not valid
  */
@@ -233,4 +241,7 @@ void log_sink_drop_recover(LogSink *sink);
  */
 int log_k8s_open(const char *path);
 
-extern const LogTransport log_file_transport, log_datagram_transport;
+/** State of a TCP connection in shared memory; before the first fork. NULL with errno if there is none. */
+LogStream *log_stream_new(void);
+
+extern const LogTransport log_file_transport, log_datagram_transport, log_stream_transport;

@@ -1,5 +1,6 @@
 /*
- * syslog, RFC 5424: one message per line and datagram, to a unix socket (default /dev/log) or over UDP (RFC 5426).
+ * syslog, RFC 5424: one message per line, in a datagram to a unix socket (default /dev/log) or over UDP (RFC 5426), or many over a TCP
+ * connection (RFC 6587).
  */
 #include "config.h"
 
@@ -12,7 +13,9 @@
 
 #define FACILITY 3		/* daemon */
 #define APP_NAME_MAX 48		/* RFC 5424, section 6.2.5 */
-#define HEADER_MAX 64		/* <PRI>1 and the time */
+#define HEADER_SIZE 38		/* <PRI>1 and the time; priorities of that facility have two digits */
+#define PREFIX_SIZE 3		/* "<4>" at the beginning of a line: its severity */
+#define COUNT_MAX 24		/* digits and a blank */
 #define SD_ID "container@32473"	/* the number that RFC 5612 reserves for examples: readers match the names */
 
 /* PARAM-VALUE: RFC 5424, section 6.3.3. */
@@ -37,6 +40,11 @@ static void add_word(FILE *stream, const char *word, size_t max)
 		fputc(*word > ' ' && *word < 0x7f ? *word : '_', stream);
 	if (n == 0)
 		fputc('-', stream);
+}
+
+static bool is_tcp(const char *address)
+{
+	return address && strncmp(address, "tcp:", strlen("tcp:")) == 0;
 }
 
 static void syslog_prepare(LogSink *sink, const ConmonOptions *options)
@@ -72,43 +80,110 @@ static void syslog_prepare(LogSink *sink, const ConmonOptions *options)
 	sink->fixed_size = size;
 	sink->socket.address = options->log_syslog_address;
 	sink->socket.fd_name = "syslog.sock";
+	if (!is_tcp(options->log_syslog_address))
+		return;
+	sink->socket.stream = log_stream_new();
+	if (!sink->socket.stream)
+		abort();
+}
+
+/*
+ * The next piece of the batch's input: a line without its LF, or LOG_PIECE_MAX bytes of one. A line that has no end yet waits for it.
+ * @return what is to be consumed for it, 0: nothing yet
+ */
+static size_t piece_find(const char *text, size_t size, LogUrgency urgency, size_t *ret_length)
+{
+	size_t window = size < LOG_PIECE_MAX ? size : LOG_PIECE_MAX;
+	const char *eol = memchr(text, '\n', window);
+
+	if (!eol && urgency != LOG_FINISH && window < LOG_PIECE_MAX)
+		return 0;
+	*ret_length = eol ? (size_t)(eol - text) : window;
+	return *ret_length + (eol ? 1 : 0);
+}
+
+static bool has_priority(const char *text, size_t length, bool mid_line)
+{
+	return !mid_line && length >= PREFIX_SIZE && text[0] == '<' && text[1] >= '0' && text[1] <= '7' && text[2] == '>';
+}
+
+static size_t message_size(const LogSink *sink, const char *text, size_t length, bool mid_line)
+{
+	return HEADER_SIZE + sink->fixed_size + length - (has_priority(text, length, mid_line) ? PREFIX_SIZE : 0);
+}
+
+/* @return the end of the message */
+static char *message_make(char *out, const LogSink *sink, const LogBatch *batch, const char *text, size_t length, bool mid_line)
+{
+	int severity = batch->stream == 0 ? 6 : 3;
+	char header[HEADER_SIZE + 1];
+
+	if (has_priority(text, length, mid_line)) {
+		severity = text[1] - '0';
+		text += PREFIX_SIZE;
+		length -= PREFIX_SIZE;
+	}
+	snprintf(header, sizeof(header), "<%d>1 %.26s%.6s", FACILITY * 8 + severity, batch->stamp->text,
+		batch->stamp->text + 29);	/* microseconds are the most that RFC 5424 allows */
+	out = mempcpy(out, header, HEADER_SIZE);
+	out = mempcpy(out, sink->fixed, sink->fixed_size);
+	return mempcpy(out, text, length);
 }
 
 /* One record per call: a datagram carries one message. */
 static void syslog_format(const LogSink *sink, LogBatch *batch)
 {
-	size_t window = batch->size < LOG_PIECE_MAX ? batch->size : LOG_PIECE_MAX;
-	const char *text = batch->data, *eol = memchr(text, '\n', window);
-	size_t length = eol ? (size_t)(eol - text) : window;
-	int severity = batch->stream == 0 ? 6 : 3;
-	char *out = batch->out;
+	size_t length = 0, used = piece_find(batch->data, batch->size, batch->urgency, &length);
 
 	batch->used = batch->made = 0;
 	batch->ends_mid_line = batch->mid_line;
-	if (batch->size == 0 || (!eol && batch->urgency != LOG_FINISH && window < LOG_PIECE_MAX))
+	if (batch->size == 0 || used == 0)
 		return;
-	if (batch->room < HEADER_MAX + sink->fixed_size + length) {
+	if (batch->room < message_size(sink, batch->data, length, batch->mid_line)) {
 		batch->is_full = true;
 		return;
 	}
-	batch->used = length + (eol ? 1 : 0);
-	batch->ends_mid_line = !eol;
-	if (!batch->mid_line && length >= 3 && text[0] == '<' && text[1] >= '0' && text[1] <= '7' && text[2] == '>') {
-		severity = text[1] - '0';
-		text += 3;
-		length -= 3;
+	batch->made = (size_t)(message_make(batch->out, sink, batch, batch->data, length, batch->mid_line) - batch->out);
+	batch->used = used;
+	batch->ends_mid_line = used == length;
+}
+
+/* Many messages, each after its length (octet counting: RFC 6587, section 3.4.1). */
+static void syslog_tcp_format(const LogSink *sink, LogBatch *batch)
+{
+	const char *p = batch->data, *end = p + batch->size;
+	char *out = batch->out, *out_end = out + batch->room;
+	bool mid_line = batch->mid_line;
+
+	batch->is_full = false;
+	while (p < end) {
+		size_t length = 0, used = piece_find(p, (size_t)(end - p), batch->urgency, &length), n;
+		char count[COUNT_MAX];
+
+		if (used == 0)
+			break;
+		n = (size_t)snprintf(count, sizeof(count), "%zu ", message_size(sink, p, length, mid_line));
+		if ((size_t)(out_end - out) < n + message_size(sink, p, length, mid_line)) {
+			batch->is_full = true;
+			break;
+		}
+		out = message_make(mempcpy(out, count, n), sink, batch, p, length, mid_line);
+		p += used;
+		mid_line = used == length;
 	}
-	out += snprintf(out, HEADER_MAX, "<%d>1 %.26s%s", FACILITY * 8 + severity, batch->stamp->text,
-		batch->stamp->text + 29);	/* microseconds are the most that RFC 5424 allows */
-	memcpy(out, sink->fixed, sink->fixed_size);
-	out += sink->fixed_size;
-	memcpy(out, text, length);
-	batch->made = (size_t)(out + length - batch->out);
+	batch->used = (size_t)(p - batch->data);
+	batch->made = (size_t)(out - batch->out);
+	batch->ends_mid_line = mid_line;
 }
 
 static bool syslog_is_wanted(const ConmonOptions *options)
 {
-	return options->log_syslog_address != NULL;
+	return options->log_syslog_address && !is_tcp(options->log_syslog_address);
+}
+
+static bool syslog_tcp_is_wanted(const ConmonOptions *options)
+{
+	return is_tcp(options->log_syslog_address);
 }
 
 const LogDriver log_syslog = {
@@ -117,4 +192,12 @@ const LogDriver log_syslog = {
 	.is_wanted = syslog_is_wanted,
 	.prepare = syslog_prepare,
 	.format = syslog_format,
+};
+
+const LogDriver log_syslog_tcp = {
+	.name = "syslog",
+	.transport = &log_stream_transport,
+	.is_wanted = syslog_tcp_is_wanted,
+	.prepare = syslog_prepare,
+	.format = syslog_tcp_format,
 };

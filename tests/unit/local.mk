@@ -19,7 +19,12 @@ tests_unit_test_exact_send_SOURCES = tests/unit/test-exact-send.c conmon/exact-s
 tests_unit_test_log_file_SOURCES = tests/unit/test-log-file.c conmon/diag.c conmon/log-allowlist.c conmon/exact-send.c conmon/ring.c \
 	conmon/log/address.c conmon/log/backups.c conmon/log/datagram.c conmon/log/driver.c conmon/log/file.c \
 	conmon/log/file-compress.c conmon/log/file-rotate.c conmon/log/journald.c \
-	conmon/log/json-file.c conmon/log/k8s-file.c conmon/log/syslog.c conmon/text.c conmon/utf8.c
+	conmon/log/json-file.c conmon/log/k8s-file.c conmon/log/stream.c conmon/log/syslog.c conmon/text.c conmon/utf8.c
+UNIT_TESTS += tests/unit/test-log-stream
+tests_unit_test_log_stream_SOURCES = tests/unit/test-log-stream.c conmon/diag.c conmon/log-allowlist.c conmon/exact-send.c conmon/ring.c \
+	conmon/log/address.c conmon/log/backups.c conmon/log/datagram.c conmon/log/driver.c conmon/log/file.c \
+	conmon/log/file-compress.c conmon/log/file-rotate.c conmon/log/journald.c \
+	conmon/log/json-file.c conmon/log/k8s-file.c conmon/log/stream.c conmon/log/syslog.c conmon/text.c conmon/utf8.c
 
 # So are those of the process side.
 UNIT_TESTS += \
