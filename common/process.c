@@ -205,16 +205,17 @@ void process_set_title(const char *role)
 #define RSEQ_REGISTERED_SIZE 32 /* what the C library registers, the first version's size; newer ones may have more */
 #define STACK_TRIM_MAX 262144 /* how far down a busy start may have reached */
 
-/* The kernel maps the stack only as far as it was used; what lies further down fails with ENOMEM page by page. */
+/*
+ * The kernel maps the stack only as far as it was used, and keeps more than this free below it: what is not mapped is passed over, with
+ * ENOMEM when the rest is done.
+ */
 __attribute__((noinline)) void process_trim_stack(void)
 {
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
 	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
 	uintptr_t end = (here - 512) & ~(page - 1); /* below this function's own frame and what it calls */
 
-	for (uintptr_t at = end - page; end - at <= STACK_TRIM_MAX; at -= page)
-		if (madvise((void *)at, page, MADV_DONTNEED) < 0)
-			break;
+	(void)madvise((void *)(end - STACK_TRIM_MAX), STACK_TRIM_MAX, MADV_DONTNEED);
 }
 
 /* Segments that are never written: what is in them comes back from the page cache when it is needed. */

@@ -32,6 +32,7 @@
 #define CONTRACT_VERSION "2.2.1"
 
 #define DESCRIPTORS_NEEDED 48 /* besides what is open at start: objects, workers, a dozen clients */
+#define DESCRIPTORS_AMPLE 200 /* a limit so far above what was open at start is not looked at more closely */
 
 /* --- the workers, in the order in which they make a new keeper --- */
 
@@ -161,19 +162,29 @@ static int check_attach_pipe(const Conmon *conmon, char error[OBJECTS_ERROR_MAX]
 	return -EINVAL;
 }
 
-/* Better told now than met by a worker that could then only be started again and again. */
-static int check_descriptor_limit(int null_fd, char error[OBJECTS_ERROR_MAX])
+/* How many more descriptors may be opened, as far as that matters. */
+static int count_spare_descriptors(int null_fd)
 {
 	int spare[DESCRIPTORS_NEEDED], n = 0;
-	struct rlimit limit = {0};
 
 	while (n < DESCRIPTORS_NEEDED && (spare[n] = fcntl(null_fd, F_DUPFD_CLOEXEC, 0)) >= 0)
 		n++;
 	for (int i = 0; i < n; i++)
 		(void)fd_close(spare[i]);
+	return n;
+}
+
+/* Better told now than met by a worker that could then only be started again and again. */
+static int check_descriptor_limit(const ConmonEnvironment *env, int null_fd, char error[OBJECTS_ERROR_MAX])
+{
+	struct rlimit limit = {0};
+	int n;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur > env->n_inherited + DESCRIPTORS_AMPLE)
+		return 0;
+	n = count_spare_descriptors(null_fd);
 	if (n == DESCRIPTORS_NEEDED)
 		return 0;
-	(void)getrlimit(RLIMIT_NOFILE, &limit);
 	snprintf(error, OBJECTS_ERROR_MAX,
 		"the limit of open files is %llu, which leaves only %d: conmon needs at least %d (ulimit -n)",
 		(unsigned long long)limit.rlim_cur, n, DESCRIPTORS_NEEDED);
@@ -189,7 +200,7 @@ static int set_up_container(Conmon *conmon, int null_fd, char error[OBJECTS_ERRO
 		return r;
 	}
 	release_invoker(conmon, null_fd);
-	r = check_descriptor_limit(null_fd, error);
+	r = check_descriptor_limit(conmon->environment, null_fd, error);
 	if (r >= 0)
 		r = objects_create(conmon, error);
 	if (r < 0) {
