@@ -227,7 +227,7 @@ def _(t):
 	rotate(t, b)
 	pid = at_work(t)
 	tap.same(go('end'), 0)
-	tap.true(not processes.is_alive(pid), 'the compressor has gone')
+	tap.until(lambda: not processes.is_alive(pid), 'the compressor has gone')
 	settled(t, '', '.1')
 	tap.same(records(t, '.1'), [0])
 

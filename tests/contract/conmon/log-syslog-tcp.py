@@ -176,7 +176,7 @@ def _(t):
 	gate = b.fifo()
 	r = t.create(b, *receiver.options)
 	def monitor(but=None):
-		found = [p for p in r.processes() if b'conmon: monitor' in processes.cmdline(p) and p != but]
+		found = [p for p in r.processes() if p != but and b''.join(processes.cmdline(p)).startswith(b'conmon: monitor')]
 		return found[0] if found else None
 
 	killed = None
