@@ -22,6 +22,7 @@ from ledger import Ledger	# noqa: E402
 PAIRS = 0.2			# of the kills hit two processes of one container
 HANGS = 0.03			# SIGSTOP: the worker hangs, the keeper has to see it
 CRASHES = 0.02			# SIGSEGV; three of one worker within seconds are a crash loop, and it is started with less
+RUN_ENDS = 300			# s after the last kill, for everything to come to its end and be counted
 GAP_WAIT = 0.06			# s, mean time between two kills over all containers
 
 
@@ -137,7 +138,7 @@ EVENT_NAMES = {}
 
 def main():
 	args = arguments()
-	world.enter()
+	world.enter(args.seconds + RUN_ENDS)
 	programs = world.Programs()
 	EVENT_NAMES.update(event_names())
 	rng = random.Random(args.seed)

@@ -64,9 +64,10 @@ def restage(programs, name):
 	return os.path.join(stage, 'bin/conmon'), os.path.join(stage, 'bin/netns-helper')
 
 
-def enter():
-	"""Return inside the machine, in a process whose parent is process 1 and reaps orphans."""
+def enter(seconds=600):
+	"""Return inside the machine, in a process whose parent is process 1 and reaps orphans; after @seconds all of it ends."""
 	netlab.sandbox()
+	tap.watch(seconds)
 	pid = os.fork()
 	if pid:
 		_reap_until(pid)
