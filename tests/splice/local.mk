@@ -2,9 +2,12 @@
 SPLICE_TESTS = \
 	tests/splice/semantics.py \
 	tests/splice/hostile.py \
-	tests/splice/survival.py
+	tests/splice/survival.py \
+	tests/splice/kill-steps.py
 TESTS += $(SPLICE_TESTS)
 EXTRA_DIST += $(SPLICE_TESTS)
+check_PROGRAMS += tests/splice/kill-at
+tests_splice_kill_at_SOURCES = tests/splice/kill-at.c
 
 # unit tests of its modules
 UNIT_TESTS += tests/unit/test-gate-frame tests/unit/test-splice-policy

@@ -1,0 +1,89 @@
+/*
+ * kill-at PID STEP: SIGKILL a process before (odd stops) or after (even ones) its n-th system call from now on.
+ *
+ * Prints "ready" when it follows the process; then whoever called it makes something happen. Prints "killed NUMBER" (of the system call)
+ * when it was killed, or "over" when it has come to rest before STEP: nothing more for QUIET_MS. The process is let go then.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <linux/ptrace.h>
+
+#define QUIET_MS 300
+
+static long now_ms(void)
+{
+	struct timespec ts;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static void fail(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+/* The next stop within QUIET_MS. @return false: none, or the process has ended */
+static bool wait_stop(pid_t pid, int *ret_status)
+{
+	long end = now_ms() + QUIET_MS;
+	const struct timespec pause = {.tv_nsec = 200000};
+	pid_t r;
+
+	while ((r = waitpid(pid, ret_status, __WALL | WNOHANG)) == 0 && now_ms() < end)
+		(void)nanosleep(&pause, NULL);
+	return r == pid && WIFSTOPPED(*ret_status);
+}
+
+static long call_number(pid_t pid)
+{
+	struct ptrace_syscall_info info = {0};
+
+	if (ptrace(PTRACE_GET_SYSCALL_INFO, pid, sizeof(info), &info) < 0 || info.op != PTRACE_SYSCALL_INFO_ENTRY)
+		return -1;
+	return (long)info.entry.nr;
+}
+
+int main(int argc, char **argv)
+{
+	pid_t pid = argc == 3 ? atoi(argv[1]) : 0;
+	int steps = argc == 3 ? atoi(argv[2]) : 0, status;
+	long number = -1;
+
+	if (pid <= 0 || steps <= 0) {
+		fprintf(stderr, "usage: kill-at PID STEP\n");
+		return 2;
+	}
+	(void)setvbuf(stdout, NULL, _IOLBF, 0);
+	if (ptrace(PTRACE_SEIZE, pid, NULL, PTRACE_O_TRACESYSGOOD) < 0 || ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) < 0)
+		fail("ptrace");
+	if (!wait_stop(pid, &status))
+		fail("interrupt");
+	printf("ready\n");
+	for (int i = 0; i < steps;) {
+		if (ptrace(PTRACE_SYSCALL, pid, NULL, NULL) < 0)
+			fail("PTRACE_SYSCALL");
+		if (!wait_stop(pid, &status)) {
+			printf("over\n");
+			return 0; /* the tracing ends with us */
+		}
+		if (WSTOPSIG(status) != (SIGTRAP | 0x80))
+			continue;
+		i++;
+		number = call_number(pid) >= 0 ? call_number(pid) : number;
+	}
+	if (kill(pid, SIGKILL) < 0)
+		fail("kill");
+	(void)waitpid(pid, &status, __WALL);
+	printf("killed %ld\n", number);
+	return 0;
+}
