@@ -91,3 +91,46 @@ log_path()
 	eq "$(pod logs l7)" main
 	pod rm l7
 }
+
+# podman logs -f reads every 250 ms, from the name: it can only follow what stays there for so long.
+follower_has()
+{
+	grep -qxF "$1" "$WORK/followed"
+}
+
+tell()
+{
+	timeout 20 sh -c "echo $1 >'$WORK/gate/go'"
+}
+
+@test "k8s-file: logs -f shows every line once across rotations, and after the log was renamed and removed" {
+	local i log ctl follower
+	printf '#!/bin/sh\nexec %q "$@" --log-rotate --log-max-files 3 --log-compress gzip\n' "$CONMON" >"$WORK/rotating"
+	chmod 755 "$WORK/rotating"
+	mkdir "$WORK/gate"
+	chmod 777 "$WORK/gate"
+	pod --conmon "$WORK/rotating" run -d --name l8 --network none -v "$WORK/gate:/gate" "$IMAGE" \
+		sh -c 'mkfifo -m 666 /gate/go; exec 3<>/gate/go; n=0; while read x <&3; do [ "$x" = end ] && break; echo "line $n"; echo "and $n"; n=$((n+1)); done'
+	log=$(log_path l8)
+	ctl=$(dirname "$(pod inspect --format '{{.OCIConfigPath}}' l8)")/ctl
+	wait_for test -p "$WORK/gate/go"
+	pod logs -f l8 >"$WORK/followed" 2>&1 &
+	follower=$!
+	for i in 0 1 2 3 4 5; do
+		tell go
+		wait_for follower_has "and $i"
+		case $i in
+		4) mv "$log" "$log.mine" ;;
+		5) rm "$log" ;;
+		esac
+		printf '2 0 0\n' >"$ctl"
+		wait_for test -e "$log"
+	done
+	tell go
+	wait_for follower_has "and 6"
+	tell end
+	wait "$follower"
+	eq "$(cat "$WORK/followed")" "$(for i in 0 1 2 3 4 5 6; do echo "line $i"; echo "and $i"; done)"
+	eq "$(pod wait l8)" 0
+	pod rm l8
+}

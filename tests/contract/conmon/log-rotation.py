@@ -276,6 +276,105 @@ def _(t):
 		tap.same(names(t), [])
 
 
+# A follower by name that is more than one rotation behind has lost what was between; nobody can help that: bursts here make one at most.
+class Follower:
+	"""tail -F on the log, as people follow it."""
+
+	def __init__(self, t):
+		self.path = t.path('followed')
+		with open(self.path, 'wb') as out:
+			self.child = subprocess.Popen(['tail', '-n', '+1', '-F', t.log], stdin=subprocess.DEVNULL, stdout=out,
+				stderr=subprocess.DEVNULL, close_fds=True)
+		t.clients.append(self)
+
+	def close(self):
+		self.child.kill()
+		self.child.wait()
+
+	def seen(self):
+		with open(self.path, 'rb') as f:
+			return [int(x.content[4:]) for x in k8slog.parse(f.read())]
+
+	def reads(self, n):
+		tap.until(lambda: self.seen()[-1:] == [n - 1], 'tail -F shows line %d; it has %s' % (n - 1, self.seen()[-3:]), 10)
+		tap.same(self.seen(), list(range(n)))
+
+
+def talker(t, *extra, lines=40):
+	"""A container that writes @lines records whenever it is told to."""
+	b = t.plain()
+	gate = b.fifo()
+	script = ('i=0; while read x; do [ "$x" = end ] && exit 0; n=0; while [ $n -lt %d ]; do echo "rec $i"; i=$((i+1)); n=$((n+1)); done; '
+		'done < %s' % (lines, b.file('go')))
+	r = t.create(b, *extra, runtime=t.runtime('if SUB: write_pid(payload(%r))' % script))
+	return r, b, lambda word='next': os.write(gate, word.encode() + b'\n')
+
+
+def followed(t, rounds, *extra, between=lambda n, b: None):
+	r, b, go = talker(t, *extra)
+	follower = Follower(t)
+	for n in range(rounds):
+		go()
+		follower.reads(40 * (n + 1))
+		between(n, b)
+	go('end')
+	tap.same(r.end(), 0)
+	tap.same(follower.seen(), list(range(40 * rounds)))
+
+
+@test('readers that follow', 'tail -F sees every line once across rotations by size, in the middle of bursts', ours='rotation is newer')
+def _(t):
+	followed(t, 12, *ROTATE, '--log-size-max', '4000')
+
+
+@test('readers that follow', 'tail -F sees every line once while backups are compressed', ours=OURS)
+def _(t):
+	followed(t, 12, *ROTATE, '--log-size-max', '4000', '--log-compress', 'gzip')
+
+
+@test('readers that follow', 'tail -F sees every line once across reopening, with and without backups', ours='rotation is newer')
+def _(t):
+	followed(t, 6, *ROTATE, between=lambda n, b: rotate(t, b))
+
+
+@test('readers that follow', 'tail -F sees every line once when the file is replaced (no --log-rotate)')
+def _(t):
+	followed(t, 6, between=lambda n, b: rotate(t, b))
+
+
+@test('readers that follow', 'tail -F sees every line once when the log is removed, renamed or replaced from outside and reopened',
+	ours='rotation is newer')
+def _(t):
+	def meddle(n, b):
+		if n % 3 == 0:
+			os.unlink(t.log)
+		elif n % 3 == 1:
+			os.rename(t.log, t.log + '.mine%d' % n)
+		else:
+			os.rename(t.log, t.log + '.mine%d' % n)
+			open(t.log, 'w').close()
+		t.ctl(b, '2 0 0\n')
+		tap.until(lambda: os.path.exists(t.log), 'a new file')
+	followed(t, 7, *ROTATE, between=meddle)
+
+
+@test('readers that follow', 'rotation by size goes on after the log and its backups were removed from outside', ours='rotation is newer')
+def _(t):
+	r, b, go = talker(t, *ROTATE, '--log-size-max', '1600')
+	for n in range(3):
+		go()
+		t.wait_logged('rec %d' % (40 * (n + 1) - 1))
+		for name in names(t):
+			os.unlink(t.log + name)
+	go()
+	go('end')
+	tap.same(r.end(), 0)
+	# up to the first rotation it goes into the file that was removed, of which nobody has the name
+	tail = [i for suffix in ('.2', '.1', '') if os.path.exists(t.log + suffix) for i in records(t, suffix)]
+	tap.same(tail, list(range(tail[0], 160)))
+	tap.true(len(tail) >= 8, 'the rest of the lines: %d' % len(tail))
+
+
 @test('C-140', 'rotation looks at the allowlist again: a directory that was replaced by a link out of it is refused', ours=OURS)
 def _(t):
 	for name in ('allowed', 'other'):
