@@ -115,7 +115,7 @@ class Rig:
 	def __init__(self, programs, book, threads, journal, rng, may_kill=True):
 		self.programs, self.book, self.threads, self.journal = programs, book, threads, journal
 		self.may_kill, self.stopping = may_kill, False
-		self.guests = []
+		self.guests, self.outbounds = [], []
 
 	def start(self):
 		self.outside = netlab.HOST.listen('127.0.0.1')
@@ -131,7 +131,7 @@ class Rig:
 			self.threads.start(self.tcp, guest, netlab.HOST4)
 			self.threads.start(self.udp, guest)
 			self.threads.start(self.long, guest)
-			self.threads.start(self.outbound, guest)
+			self.outbounds.append(self.threads.start(self.outbound, guest))
 			self.threads.start(self.use_api, guest)
 
 	def is_answered(self, guest, address):
@@ -233,9 +233,9 @@ class Rig:
 		s.close()
 
 	def serve_outside(self):
-		"""A server on the host, for the guests."""
+		"""A server on the host, for the guests: as long as one of them may be waiting for it."""
 		self.outside.settimeout(0.5)
-		while not self.stopping:
+		while not self.stopping or any(t.is_alive() for t in self.outbounds):
 			try:
 				s, _ = self.outside.accept()
 			except (TimeoutError, socket.timeout):
