@@ -157,6 +157,18 @@ static void allow_every_port(void)
 		(void)!write(fd, "0", 1);
 }
 
+/*
+ * What the host's default is good for is the way through the world, and the sockets on the host have it. Between here and the guest there
+ * is one function call: no loss to be told from congestion, and nothing to pace (BBR's timers cost a third of the throughput).
+ */
+static void choose_congestion_control(void)
+{
+	cleanup_close int fd = open("/proc/sys/net/ipv4/tcp_congestion_control", O_WRONLY | O_CLOEXEC);
+
+	if (fd >= 0)
+		(void)!write(fd, "reno", 4); /* the one that every kernel has; the other ones work too */
+}
+
 static int make_namespace(Making *m)
 {
 	int r;
@@ -169,6 +181,7 @@ static int make_namespace(Making *m)
 	if (r < 0)
 		return r;
 	allow_every_port();
+	choose_congestion_control();
 	m->why = "no rtnetlink in the gateway";
 	m->rtnl = gateway_rtnl_new();
 	if (!m->rtnl)
