@@ -9,7 +9,9 @@
 
 #include <libmnl/libmnl.h>
 
+#include "common/fd-util.h"
 #include "netns-helper/guest-link.h"
+#include "netns-helper/splice-pacing.h"
 
 /* rtnetlink(7); one request, one acknowledgement. */
 typedef struct {
@@ -93,8 +95,25 @@ static int add_address(Netlink *nl, unsigned index, const AddressPlan *plan)
 	return netlink_do(nl, header);
 }
 
+/* What the guest's sockets begin with, if it is one that paces. */
+static bool paces(void)
+{
+	char name[32];
+
+	return fd_read_file("/proc/sys/net/ipv4/tcp_congestion_control", name, sizeof(name)) > 0 &&
+	       splice_pacing_is_pacing(name);
+}
+
+static void put_congestion_control(struct nlmsghdr *header, const char *name)
+{
+	struct nlattr *metrics = mnl_attr_nest_start(header, RTA_METRICS);
+
+	mnl_attr_put_strz(header, RTAX_CC_ALGO, name);
+	mnl_attr_nest_end(header, metrics);
+}
+
 /* Before any default route that is there already (N-73); an identical one is as good as ours. */
-static int add_default_route(Netlink *nl, unsigned index, const AddressPlan *plan)
+static int add_default_route(Netlink *nl, unsigned index, const AddressPlan *plan, bool is_spliced)
 {
 	struct nlmsghdr *header = netlink_begin(nl, RTM_NEWROUTE, NLM_F_CREATE);
 	struct rtmsg *info = mnl_nlmsg_put_extra_header(header, sizeof(*info));
@@ -107,11 +126,14 @@ static int add_default_route(Netlink *nl, unsigned index, const AddressPlan *pla
 	info->rtm_type = RTN_UNICAST;
 	mnl_attr_put_u32(header, RTA_GATEWAY, plan->gateway.s_addr);
 	mnl_attr_put_u32(header, RTA_OIF, index);
+	if (is_spliced && paces())
+		put_congestion_control(header, "reno");
 	r = netlink_do(nl, header);
 	return r == -EEXIST ? 0 : r;
 }
 
-static int configure_steps(Netlink *nl, const Options *options, const AddressPlan *plan, const char **why)
+static int configure_steps(
+	Netlink *nl, const Options *options, const AddressPlan *plan, bool is_spliced, const char **why)
 {
 	unsigned lo = if_nametoindex("lo"), tap = if_nametoindex(options->tap_name);
 	int r;
@@ -137,10 +159,10 @@ static int configure_steps(Netlink *nl, const Options *options, const AddressPla
 	if (r < 0)
 		return r;
 	*why = "adding the default route";
-	return add_default_route(nl, tap, plan);
+	return add_default_route(nl, tap, plan, is_spliced);
 }
 
-int guest_configure(const Options *options, const AddressPlan *plan, const char **why)
+int guest_configure(const Options *options, const AddressPlan *plan, bool is_spliced, const char **why)
 {
 	Netlink nl;
 	int r;
@@ -149,7 +171,7 @@ int guest_configure(const Options *options, const AddressPlan *plan, const char 
 	r = netlink_open(&nl);
 	if (r < 0)
 		return r;
-	r = configure_steps(&nl, options, plan, why);
+	r = configure_steps(&nl, options, plan, is_spliced, why);
 	mnl_socket_close(nl.socket);
 	return r;
 }

@@ -206,7 +206,7 @@ static int child_main(int sock, const Options *options, const AddressPlan *plan)
 	if (kind < 0)
 		return kind;
 	if (options->configure) {
-		r = guest_configure(options, plan, &why);
+		r = guest_configure(options, plan, guest_link_kind_at(kind) == &guest_link_veth, &why);
 		if (r < 0) {
 			fprintf(stderr, "cannot configure interface %s: %s: %s\n", options->tap_name, why,
 				strerror(-r));

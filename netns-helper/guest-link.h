@@ -65,6 +65,10 @@ const GuestLinkKind *guest_link_kind_at(int index);
 /**
  * In the guest's network namespace: N-72, by rtnetlink.
  *
+ * @param options     the interface's name and MTU
+ * @param plan        the addresses
+ * @param is_spliced  the link is one function call long: a default that paces what is sent (BBR) is overruled on the route
+ * @param why         see below
  * @return 0 or -errno; @p why gets words for the failing step
  */
-int guest_configure(const Options *options, const AddressPlan *plan, const char **why);
+int guest_configure(const Options *options, const AddressPlan *plan, bool is_spliced, const char **why);

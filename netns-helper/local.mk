@@ -33,6 +33,7 @@ netns_helper_netns_helper_SOURCES = $(confine_filter_sources) \
 	netns-helper/splice-inbound.c netns-helper/splice-inbound.h \
 	netns-helper/splice-nursery.c netns-helper/splice-nursery.h \
 	netns-helper/splice-outbound.c netns-helper/splice-outbound.h \
+	netns-helper/splice-pacing.c netns-helper/splice-pacing.h \
 	netns-helper/splice-pipes.c netns-helper/splice-pipes.h \
 	netns-helper/splice-policy.c netns-helper/splice-policy.h \
 	netns-helper/splice-table.c netns-helper/splice-table.h \

@@ -196,7 +196,11 @@ static int inbound_add(void *data, const Forward *forward)
 {
 	SpliceEngine *engine = data;
 
-	return engine->off ? -EOPNOTSUPP : splice_inbound_add(engine->inbound, forward);
+	if (!engine->off)
+		return splice_inbound_add(engine->inbound, forward);
+	if (!forward->is_udp)
+		splice_inbound_leave(engine->inbound, forward);
+	return -EOPNOTSUPP;
 }
 
 static int inbound_remove(void *data, const Forward *forward)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/fd-util.h"
+#include "netns-helper/splice-pacing.h"
 #include "netns-helper/splice-policy.h"
 
 #define ACCEPT_MAX 64 /* connections of one port before others have their turn */
@@ -30,6 +31,7 @@ struct SpliceInbound {
 	SpliceInboundConfig c;
 	Port *ports;
 	EventTimer *fill, *orphan_timer;
+	SplicePacing pacing;
 	int orphans[ORPHANS_MAX];
 	size_t n_orphans;
 };
@@ -108,6 +110,7 @@ static void serve(SpliceInbound *in, const Forward *forward, int client_fd, cons
 	splice_table_saw_fd(in->c.table, client_fd);
 	splice_flows_set_phase(f, SPLICE_ASKING);
 	(void)setsockopt(client_fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	splice_pacing_after(&in->pacing, client_fd, client);
 
 	ask(in, f, false);
 	if (!event_timer_is_armed(in->fill))
@@ -261,10 +264,16 @@ int splice_inbound_add(void *engine, const Forward *forward)
 		free(port);
 		return r;
 	}
+	splice_pacing_before(&in->pacing, forward->fd);
 	port->next = in->ports;
 	in->ports = port;
 	serve_orphans(in, forward);
 	return 0;
+}
+
+void splice_inbound_leave(SpliceInbound *in, const Forward *forward)
+{
+	splice_pacing_undo(&in->pacing, forward->fd);
 }
 
 static void port_free(Port *port)
@@ -297,6 +306,7 @@ SpliceInbound *splice_inbound_new(const SpliceInboundConfig *config)
 	if (!in)
 		return NULL;
 	in->c = *config;
+	splice_pacing_init(&in->pacing);
 	in->fill = event_loop_add_timer(config->loop, FILL_DELAY_MS, on_fill, in);
 	event_timer_stop(in->fill);
 	in->orphan_timer = event_loop_add_timer(config->loop, ORPHAN_MS, on_orphan_timer, in);

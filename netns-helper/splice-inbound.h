@@ -29,6 +29,8 @@ void splice_inbound_adopt(SpliceInbound *in);
 /** InboundEngine.add and .remove; @p engine is the SpliceInbound. */
 int splice_inbound_add(void *engine, const Forward *forward);
 int splice_inbound_remove(void *engine, const Forward *forward);
+/** The port is to be served by libslirp. */
+void splice_inbound_leave(SpliceInbound *in, const Forward *forward);
 
 /** For a flow in ASKING: its connect() has ended. */
 void splice_inbound_connected(SpliceInbound *in, SpliceFlow *flow, int error);

@@ -23,6 +23,7 @@
 
 #include "common/fd-util.h"
 #include "netns-helper/gateway.h"
+#include "netns-helper/splice-pacing.h"
 #include "netns-helper/splice-policy.h"
 
 #define BUCKETS 16384 /* power of two */
@@ -43,6 +44,7 @@ struct SpliceOutbound {
 	SpliceOutboundConfig c;
 	Gate *gate;
 	EventTimer *expire, *pause;
+	SplicePacing pacing;
 	Listener listener[2]; /* [0] IPv4, [1] IPv6 */
 	int tun;
 	/*
@@ -164,6 +166,7 @@ static void inject(SpliceOutbound *out, const SpliceFlow *flow)
 
 static void on_established(SpliceOutbound *out, SpliceFlow *flow)
 {
+	splice_pacing_after(&out->pacing, flow->fd[SPLICE_HOST], &flow->host);
 	out->listener[!splice_addr_is_v4(&flow->guest)].expected++;
 	splice_flows_set_phase(
 		flow, SPLICE_INJECTED); /* before the segment: what is accepted must be found */
@@ -189,6 +192,7 @@ static int connect_host(const SpliceOutbound *out, const SpliceFlow *flow, bool 
 	if (r < 0)
 		return r;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* only costs speed */
+	splice_pacing_before(&out->pacing, fd);
 	return splice_connect(fd, &flow->host);
 }
 
@@ -477,6 +481,7 @@ SpliceOutbound *splice_outbound_new(const SpliceOutboundConfig *config)
 	if (!out)
 		return NULL;
 	out->c = *config;
+	splice_pacing_init(&out->pacing);
 	out->tun = fd_store_get(config->store, GATEWAY_TUN);
 	out->expire = event_loop_add_timer(config->loop, EXPIRE_STEP_MS, on_expire, out);
 	event_timer_stop(out->expire);

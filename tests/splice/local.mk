@@ -2,6 +2,7 @@
 SPLICE_TESTS = \
 	tests/splice/semantics.py \
 	tests/splice/hostile.py \
+	tests/splice/pacing.py \
 	tests/splice/survival.py \
 	tests/splice/kill-steps.py
 TESTS += $(SPLICE_TESTS)
