@@ -30,6 +30,7 @@
 #define RESET_STEP_MS 10
 #define HALF_CLOSED_LOOK_MS                                                                                  \
 	30000 /* a guest that has ended its stream is asked whether it is still there (N-261) */
+#define STATE_CLOSED 7 /* tcpi_state, TCP_CLOSE of <netinet/tcp.h> */
 #define HALF_CLOSED_IDLE_S 60
 #define HALF_CLOSED_STEP_S 15
 #define HALF_CLOSED_PROBES 4
@@ -574,6 +575,26 @@ static void pump(SpliceFlows *flows, SpliceFlow *flow)
 		queue_ready(flows, index_of(flows, flow));
 }
 
+bool splice_flows_give_way(SpliceFlows *flows, SpliceFlow *flow)
+{
+	Local *l = &flows->local[index_of(flows, flow)];
+	struct tcp_info info = {0};
+	socklen_t size = sizeof(info);
+
+	if (!l->ending && !l->reset_tries) {
+		(void)getsockopt(flow->fd[SPLICE_GUEST], IPPROTO_TCP, TCP_INFO, &info, &size);
+		if (info.tcpi_state == STATE_CLOSED) { /* in good order, but its event has not been looked at yet */
+			l->readable[SPLICE_GUEST] = true;
+			pump(flows, flow);
+		} else {
+			(void)on_side_reset(flows, flow, SPLICE_GUEST);
+		}
+	}
+	if (l->ending)
+		splice_flows_end(flows, flow, false);
+	return flow->phase == SPLICE_FREE;
+}
+
 /* What is there already is reported by the first event, but for a side that was watched while it was connecting. */
 void splice_flows_open(SpliceFlows *flows, SpliceFlow *flow)
 {
@@ -687,8 +708,6 @@ static void after_events(void *data)
 }
 
 /* --- taking over --- */
-
-#define STATE_CLOSED 7 /* tcpi_state, TCP_CLOSE of <netinet/tcp.h> */
 
 /*
  * A predecessor may have been told of a reset, by the error that the kernel tells once, and been killed before it wrote that down. A

@@ -58,6 +58,13 @@ int splice_flows_watch_connect(SpliceFlows *flows, SpliceFlow *flow, int side);
 void splice_flows_open(SpliceFlows *flows, SpliceFlow *flow);
 /** Close what there is; with @p reset the ends see a reset, not an end of stream. The entry is FREE afterwards. */
 void splice_flows_end(SpliceFlows *flows, SpliceFlow *flow, bool reset);
+/**
+ * The guest begins a new connection with the addresses of @p flow, which is OPEN: it knows that one no more. What it had said before still
+ * goes to the other side.
+ *
+ * @return whether the entry is FREE now; false: there are bytes that the other side has not taken yet
+ */
+bool splice_flows_give_way(SpliceFlows *flows, SpliceFlow *flow);
 
 /** Entries that are not FREE. */
 unsigned splice_flows_count(const SpliceFlows *flows);

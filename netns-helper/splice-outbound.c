@@ -265,6 +265,19 @@ static void on_guest_reset(SpliceOutbound *out, const GateTcp *tcp)
 		splice_flows_end(out->c.flows, f, true);
 }
 
+static bool has_seq(const SpliceFlow *flow, uint32_t seq)
+{
+	GateTcp tcp;
+
+	return gate_frame_is_tcp(flow->syn + sizeof(struct virtio_net_hdr),
+		       flow->syn_size - sizeof(struct virtio_net_hdr), &tcp) &&
+	       tcp.seq == seq;
+}
+
+/*
+ * A first segment for addresses that have a connection. In OPEN it never goes to the kernel: the old socket may be gone there before we hear
+ * of it, and then the listener would take the new connection, which the old entry has no place for.
+ */
 static bool is_repeated(
 	SpliceOutbound *out, const uint8_t *frame, const GateTcp *tcp, const struct virtio_net_hdr *vnet)
 {
@@ -272,7 +285,8 @@ static bool is_repeated(
 
 	if (!f)
 		return false;
-	/* In OPEN it is for the kernel to say what a first segment means that comes now; only its socket knows. */
+	if (f->phase == SPLICE_OPEN) /* a late copy; or a new beginning, now or when it is repeated */
+		return has_seq(f, tcp->seq) || !splice_flows_give_way(out->c.flows, f);
 	if (save_syn(f, frame, tcp, vnet) && f->phase != SPLICE_CONNECTING)
 		inject(out, f);
 	return true;

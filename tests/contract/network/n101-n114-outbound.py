@@ -21,6 +21,8 @@ from helperlab import ALL, carried, connect_error
 from netlab import HOST, HOST4, OUTSIDE, OUTSIDE4, OUTSIDE6
 from tap import test
 
+TCP_REPAIR = 19		# <linux/tcp.h>
+
 LINGER_RESET = struct.pack('ii', 1, 0)
 
 
@@ -403,6 +405,51 @@ def _(t):
 	tap.same(s.recv(100), b'from the guest', 'bytes')
 	tap.same(c.recv(100), b'while it was down', 'bytes')
 	c2 = t.through(g, t.listen(OUTSIDE, OUTSIDE4), OUTSIDE4)
+
+
+def again(t, g, listener, port):
+	"""A connection from this very port of the guest."""
+	if not t.spliced:
+		raise tap.Skip('libslirp refuses the first segment of the second connection')
+	c = t.own(g.connect(OUTSIDE4, listener.getsockname()[1], source=('0.0.0.0', port)))
+	p, _ = t.accept(listener)
+	c.sendall(b'new')
+	tap.same(p.recv(10), b'new', 'bytes of the next connection')
+	return c, p
+
+
+@test('N-101 N-110', 'the guest uses its ports again for a connection that it has forgotten half-closed: what it had said arrives')
+def _(t):
+	g, h = t.pair()
+	listener = t.listen(OUTSIDE, OUTSIDE4)
+	for n in range(20):
+		port = 20000 + n
+		c, p = again(t, g, listener, port)
+		c.sendall(b'last words')
+		c.shutdown(socket.SHUT_WR)
+		c.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)		# closed so, it is forgotten without a segment
+		c.close()
+		again(t, g, listener, port)
+		tap.same(p.recv(20), b'last words', 'bytes of the first connection')
+
+
+@test('N-101 N-110', 'the guest uses its ports again at once after an end in good order')
+def _(t):
+	g, h = t.pair()
+	listener = t.listen(OUTSIDE, OUTSIDE4)
+	for _ in range(200):
+		c, p = again(t, g, listener, 20000)
+		p.shutdown(socket.SHUT_WR)		# first: the guest has no TIME_WAIT
+		tap.same(c.recv(10), b'', 'end of stream')
+		c.sendall(b'last words')
+		c.close()
+		got = b''
+		while len(got) < 10:
+			piece = p.recv(20)
+			tap.true(piece, 'end of stream after %r' % got)
+			got += piece
+		tap.same((got, p.recv(10)), (b'last words', b''), 'bytes and end')
+		p.close()
 
 
 helperlab.main(both_paths=True)
