@@ -157,6 +157,11 @@ static void flow_drop(FlowTable *table, Flow *flow)
 		table->used--;
 }
 
+static bool is_closed(const Flow *flow)
+{
+	return (flow->flags & FLOW_GUEST_FIN) && (flow->flags & FLOW_REMOTE_FIN);
+}
+
 static bool is_over(const Flow *flow, uint64_t now_ms)
 {
 	uint64_t idle = now_ms - flow->last_ms;
@@ -165,23 +170,25 @@ static bool is_over(const Flow *flow, uint64_t now_ms)
 		return true;
 	if (flow->proto == IPPROTO_UDP)
 		return idle > FLOW_UDP_IDLE_MS;
-	return (flow->flags & FLOW_GUEST_FIN) && (flow->flags & FLOW_REMOTE_FIN) && idle > FLOW_TCP_LINGER_MS;
+	return is_closed(flow) && idle > FLOW_TCP_LINGER_MS;
 }
 
-/* A free entry of the set, or one that is over, or none: live flows are not evicted. */
+/* A free entry of the set, or one that is over, or the oldest that lingers, or none: live flows are not evicted. */
 static Flow *find_room(FlowTable *table, Flow *set, uint64_t now_ms)
 {
-	for (size_t i = 0; i < FLOW_WAYS; i++)
+	Flow *oldest = NULL;
+
+	for (size_t i = 0; i < FLOW_WAYS; i++) {
 		if (!set[i].flags)
 			return &set[i];
-	for (size_t i = 0; i < FLOW_WAYS; i++) {
-		if (is_over(&set[i], now_ms)) {
-			flow_drop(table, &set[i]);
-			return &set[i];
-		}
+		if ((is_over(&set[i], now_ms) || is_closed(&set[i])) && (!oldest || set[i].last_ms < oldest->last_ms))
+			oldest = &set[i];
 	}
-	table->overflowed++;
-	return NULL;
+	if (oldest)
+		flow_drop(table, oldest);
+	else
+		table->overflowed++;
+	return oldest;
 }
 
 static Flow *flow_add(FlowTable *table, const Seen *seen, bool from_guest, uint64_t now_ms)
@@ -255,6 +262,17 @@ Flow *flow_table_find(FlowTable *table, const uint8_t *frame, size_t size, bool 
 	return parse_frame(&seen, frame, size, from_guest) ? find_same(table, &seen) : NULL;
 }
 
+/*
+ * Whether a frame that belongs to no entry makes one. A connection that had no room when it began gets one with its next data; not with
+ * the last words of one that has had its time, or there would be entries that nothing ends.
+ */
+static bool begins_flow(const Seen *seen, bool opens)
+{
+	if (seen->proto != IPPROTO_TCP || opens)
+		return true;
+	return seen->payload > 0 && !(seen->tcp_flags & (TH_FIN | TH_RST));
+}
+
 void flow_table_see(FlowTable *table, const uint8_t *frame, size_t size, bool from_guest, uint64_t now_ms)
 {
 	Seen seen;
@@ -270,7 +288,7 @@ void flow_table_see(FlowTable *table, const uint8_t *frame, size_t size, bool fr
 		flow = NULL;
 	}
 	if (!flow) {
-		if (seen.tcp_flags & TH_RST)
+		if (!begins_flow(&seen, opens))
 			return;
 		flow = flow_add(table, &seen, from_guest, now_ms);
 		if (!flow)

@@ -327,15 +327,21 @@ static void probe_idle(SlirpEngine *engine)
 		engine->io.flush(engine->io.data);
 }
 
-/* After a busy hour: the table's pages. What the stack allocates goes back by itself (slirp_stack_new()). */
+/*
+ * After a busy hour, when half of the flows have ended: what the stack's small allocations have left in the heap, and with the last flow
+ * the table's pages. The large allocations go back by themselves (slirp_stack_new()).
+ */
 static void give_memory_back(SlirpEngine *engine, size_t flows)
 {
 	FlowTable *table = &engine->shared->flows;
 
-	if (flows > 0 || table->peak < MEMORY_PEAK_MIN)
+	if (table->peak < MEMORY_PEAK_MIN || flows > table->peak / 2)
 		return;
-	table->peak = 0;
-	flow_table_give_back(table);
+	table->peak = flows > MEMORY_PEAK_MIN ? (uint32_t)flows : MEMORY_PEAK_MIN;
+	if (flows == 0) {
+		table->peak = 0;
+		flow_table_give_back(table);
+	}
 	(void)malloc_trim(0);
 }
 

@@ -155,6 +155,31 @@ static void test_full_set_keeps_what_lives(Fixture *f, gconstpointer data)
 	g_assert_cmpuint(flow_table_expire(f->table, 300 + 2 * FLOW_UDP_IDLE_MS), ==, 0);
 }
 
+/* More at a time than there are entries. */
+static void test_closed_ones_make_room(Fixture *f, gconstpointer data)
+{
+	for (unsigned port = 1; port < 60000; port++) {
+		see(f, true, IPPROTO_TCP, (uint16_t)port, TH_SYN, 0, 10 + port / 30000);
+		see(f, true, IPPROTO_TCP, (uint16_t)port, TH_FIN | TH_ACK, 0, 10 + port / 30000);
+		see(f, false, IPPROTO_TCP, (uint16_t)port, TH_FIN | TH_ACK, 0, 10 + port / 30000);
+		see(f, true, IPPROTO_TCP, (uint16_t)port, TH_ACK, 0, 10 + port / 30000);
+	}
+	g_assert_cmpuint(f->table->overflowed, ==, 0);
+	g_assert_cmpuint(count(f), >, 0);
+	g_assert_cmpuint(flow_table_expire(f->table, 20 + FLOW_TCP_LINGER_MS), ==, 0);
+}
+
+static void test_last_words_begin_nothing(Fixture *f, gconstpointer data)
+{
+	see(f, true, IPPROTO_TCP, 80, TH_ACK, 0, 10);
+	see(f, true, IPPROTO_TCP, 80, TH_FIN | TH_ACK, 0, 10);
+	see(f, false, IPPROTO_TCP, 80, TH_FIN | TH_ACK, 5, 10);
+	see(f, false, IPPROTO_TCP, 80, TH_RST, 0, 10);
+	g_assert_cmpuint(count(f), ==, 0);
+	see(f, true, IPPROTO_TCP, 80, TH_ACK, 5, 10);
+	g_assert_cmpuint(only(f)->flags, ==, FLOW_USED | FLOW_ESTABLISHED);
+}
+
 static void test_question_to_the_guest(Fixture *f, gconstpointer data)
 {
 	uint8_t buf[FLOW_FRAME_MAX];
@@ -216,6 +241,8 @@ int main(int argc, char **argv)
 	ADD("udp-sessions-expire", test_udp_expires);
 	ADD("cut-and-forged-frames-are-passed-over", test_cut_frames_are_passed_over);
 	ADD("a-full-set-keeps-what-lives", test_full_set_keeps_what_lives);
+	ADD("closed-connections-make-room", test_closed_ones_make_room);
+	ADD("last-words-begin-nothing", test_last_words_begin_nothing);
 	ADD("the-question-to-the-guest-is-a-valid-segment", test_question_to_the_guest);
 	ADD("a-reset-in-the-guests-place-ends-its-entry", test_reset_in_the_guests_place);
 	g_test_add_func("/checksum/mended-by-difference", test_checksum_mending);
