@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,8 @@
 #include "netns-helper/usage.h"
 #include "netns-helper/worker.h"
 
+#define INHERITED_LOOK 256 /* descriptors at a time; within any limit of open files that we could work with */
+
 /* Before any descriptor of ours is opened: which numbers belong to the caller. */
 static void note_channels(Helper *helper)
 {
@@ -43,11 +46,20 @@ static void note_channels(Helper *helper)
 	helper->exit_fd_was_closed = options->exit_fd >= 0 && helper->exit_fd < 0;
 }
 
+/* poll(2) tells of many at once which are open, and needs no /proc. */
 static void note_inherited(Helper *helper)
 {
-	for (int fd = 0; fd < SHARED_INHERITED_MAX; fd++)
-		if (fd_is_open(fd))
-			helper->shared->inherited[fd / 8] |= (uint8_t)(1 << fd % 8);
+	struct pollfd look[INHERITED_LOOK];
+
+	for (int first = 0; first < SHARED_INHERITED_MAX; first += INHERITED_LOOK) {
+		for (int i = 0; i < INHERITED_LOOK; i++)
+			look[i] = (struct pollfd){.fd = first + i};
+		if (poll(look, INHERITED_LOOK, 0) < 0)
+			memset(look, 0xff, sizeof(look)); /* no number of a descriptor: one by one, below */
+		for (int i = 0; i < INHERITED_LOOK; i++)
+			if (look[i].fd == first + i ? !(look[i].revents & POLLNVAL) : fd_is_open(first + i))
+				helper->shared->inherited[(first + i) / 8] |= (uint8_t)(1 << (first + i) % 8);
+	}
 }
 
 /* N-262: every connection of the guest is a descriptor. */
