@@ -90,6 +90,11 @@ void supervise_set_survive_keeper(Supervisor *sv, bool survive)
 	atomic_store(&sv->shared->survive, survive);
 }
 
+void supervise_no_last_act(Supervisor *sv)
+{
+	sv->config.last_act = NULL;
+}
+
 void supervise_set_filtered(Supervisor *sv)
 {
 	sv->filtered = true;
@@ -111,6 +116,13 @@ static const WorkerSlot *slot_of(const Supervisor *sv, const char *name)
 		if (strcmp(sv->config.workers[i].name, name) == 0)
 			return &sv->shared->workers[i];
 	return NULL;
+}
+
+const _Atomic pid_t *supervise_pid_place(const Supervisor *sv, const char *name)
+{
+	const WorkerSlot *slot = slot_of(sv, name);
+
+	return slot ? &slot->pid : NULL;
 }
 
 pid_t supervise_pid(const Supervisor *sv, const char *name)

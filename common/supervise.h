@@ -97,6 +97,18 @@ FdStore *supervise_store(Supervisor *sv);
 /** Whether the container outlives a killed keeper. Default true. Takes effect for workers started afterwards and for running ones that call supervise_attach_loop() later. */
 void supervise_set_survive_keeper(Supervisor *sv, bool survive);
 
+/**
+ * There is nothing for SuperviseConfig.last_act to do: the workers' end at the keeper's death is left to the kernel alone, which a stopped
+ * process can't put off. Before the keeper's life.
+ */
+void supervise_no_last_act(Supervisor *sv);
+
+/**
+ * Where a worker's pid is (0: not running), in shared memory: for a process that is none of the supervised and outlives them by a moment.
+ * @return NULL if there is no such worker
+ */
+const _Atomic pid_t *supervise_pid_place(const Supervisor *sv, const char *name);
+
 /** This process has loaded a seccomp filter that kills on prctl, ptrace or pidfd_open: do without, here and in every process cloned from here. */
 void supervise_set_filtered(Supervisor *sv);
 /** This process inherited such a filter: its keeper was cloned from a worker that had loaded one. */

@@ -43,11 +43,27 @@ typedef struct {
 	struct ifinfomsg link;
 } DelLink;
 
+#define WORKER_ENDS_MS 500 /* after its keeper; it takes some milliseconds */
 #define RANGES_MAX 96 /* writable private mappings of a program with its libraries */
 
 typedef struct {
 	uintptr_t start, size;
 } Range;
+
+/* Who is looked after, if anybody. */
+typedef struct {
+	pid_t keeper;
+	int keeper_pidfd; /* in the janitor; -1: nobody is */
+	const _Atomic pid_t *worker;
+} Ward;
+
+static Ward ward = {.keeper_pidfd = -1};
+
+void gateway_janitor_look_after(const _Atomic pid_t *worker)
+{
+	ward.keeper = getpid();
+	ward.worker = worker;
+}
 
 /* Every private writable mapping but the stack: heap, data and thread-local storage of all libraries. */
 static size_t find_data(Range *ranges)
@@ -72,25 +88,34 @@ static size_t find_data(Range *ranges)
  * still needs, it does by system calls with what stands on the stack; syscall(2) itself is code only.
  */
 __attribute__((noinline, no_stack_protector)) static _Noreturn void wait_and_delete(int fd, int netlink_fd,
-	const DelLink *message, const Range *ranges, size_t n)
+	const DelLink *message, const Range *ranges, size_t n, Ward looked_after)
 {
 	struct {
 		struct nlmsghdr header;
 		struct nlmsgerr error;
 	} answer = {.error.error = -EIO};
-	struct pollfd wait = {.fd = fd, .events = POLLIN};
+	struct pollfd wait[2] = {
+		{.fd = fd, .events = POLLIN},
+		{.fd = looked_after.keeper_pidfd, .events = POLLIN}, /* -1 is left out */
+	};
+	struct timespec worker_ends = {.tv_nsec = WORKER_ENDS_MS * 1000000L};
+	pid_t worker;
 	char byte;
 	long r;
 
 	for (size_t i = 0; i < n; i++)
 		(void)syscall(SYS_madvise, ranges[i].start, ranges[i].size, MADV_DONTNEED);
 	do
-		r = syscall(SYS_ppoll, &wait, 1, NULL, NULL, 8);
+		r = syscall(SYS_ppoll, wait, 2, NULL, NULL, 8);
 	while (r <= 0); /* signals are ignored; whatever else interrupts is no reason */
-	r = syscall(SYS_sendto, netlink_fd, message, sizeof(*message), 0, NULL, 0);
-	if (r == (long)sizeof(*message))
+	if (!wait[0].revents)
+		r = syscall(SYS_ppoll, wait, 1, &worker_ends, NULL, 8);
+	if (syscall(SYS_sendto, netlink_fd, message, sizeof(*message), 0, NULL, 0) == (long)sizeof(*message))
 		(void)syscall(SYS_recvfrom, netlink_fd, &answer, sizeof(answer), 0, NULL, NULL);
 	byte = (char)-answer.error.error;
+	/* Nobody has asked, and our socket has not ended: so the worker holds it still, and its pid is its own. */
+	if (r <= 0 && !wait[0].revents && (worker = *looked_after.worker) > 0)
+		(void)syscall(SYS_kill, worker, SIGKILL);
 	(void)syscall(SYS_sendto, fd, &byte, 1, MSG_NOSIGNAL, NULL, 0); /* nobody may be there any more */
 	for (;;)
 		(void)syscall(SYS_exit_group, byte != 0);
@@ -108,6 +133,8 @@ static _Noreturn void janitor_run(unsigned ifindex, int fd)
 	int netlink_fd;
 
 	close_all_but(fd);
+	if (ward.worker) /* 0 (not in the namespace that we see): nobody */
+		ward.keeper_pidfd = process_pidfd_open(ward.keeper);
 	ignore_signals();
 	(void)!chdir("/");
 	(void)prctl(PR_SET_DUMPABLE, 0);
@@ -122,7 +149,7 @@ static _Noreturn void janitor_run(unsigned ifindex, int fd)
 #ifdef __SANITIZE_ADDRESS__
 	n = 0; /* its shadow is not ours to clear */
 #endif
-	wait_and_delete(fd, netlink_fd, &message, ranges, n);
+	wait_and_delete(fd, netlink_fd, &message, ranges, n, ward.keeper_pidfd >= 0 ? ward : (Ward){.keeper_pidfd = -1});
 }
 
 int gateway_janitor_start(unsigned ifindex, int *ret_fd)

@@ -21,6 +21,7 @@
 #include "netns-helper/kept.h"
 #include "netns-helper/cgroup-watch.h"
 #include "netns-helper/gateway.h"
+#include "netns-helper/gateway-janitor.h"
 
 #define STATUS_OF_SIGNAL 1000 /* added to the number of a signal that ends the helper */
 #define LINK_REMOVAL_MS 500
@@ -210,6 +211,18 @@ static bool outlives_keeper(const Helper *helper)
 static void remove_link(void *data)
 {
 	keeper_remove_link(data);
+}
+
+void keeper_before_link(const Helper *helper)
+{
+	if (!outlives_keeper(helper) && !fd_keep_is_wanted())
+		gateway_janitor_look_after(supervise_pid_place(helper->sv, "worker"));
+}
+
+void keeper_after_link(const Helper *helper)
+{
+	if (fd_store_get(helper->store, GATEWAY_JANITOR) < 0)
+		supervise_no_last_act(helper->sv);
 }
 
 Supervisor *keeper_supervisor_new(Helper *helper)

@@ -8,6 +8,10 @@
 /** @return supervisor for the one worker, or NULL with errno */
 Supervisor *keeper_supervisor_new(Helper *helper);
 
+/** Around guest_link_open(): who looks after the worker's end when this process is killed and nothing shall outlive it. */
+void keeper_before_link(const Helper *helper);
+void keeper_after_link(const Helper *helper);
+
 /** The state file of this helper; NULL if there is no runtime directory. */
 StateFile *keeper_state_open(const Helper *helper);
 

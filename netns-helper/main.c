@@ -158,10 +158,12 @@ static int set_up(Helper *helper)
 	raise_fd_limit();
 	r = make_shared(helper);
 	if (r == 0 && !helper->is_restored) {
+		keeper_before_link(helper);
 		r = guest_link_open(helper->options, helper->plan, helper->store, &helper->link);
 	}
 	if (r < 0)
 		return r;
+	keeper_after_link(helper);
 	if (splice_engine_is_needed(helper)) {
 		helper->splice = splice_table_new();
 		if (!helper->splice)

@@ -48,6 +48,31 @@ def _(t):
 		t.helpers.remove(h)
 
 
+def state_of(pid):
+	with open('/proc/%d/stat' % pid) as f:
+		return f.read().rpartition(')')[2].split()[0]
+
+
+@test('N-6 N-139 N-243', 'SIGKILL when a process of the helper is stopped: it can be waited for all the same, and then nothing is left',
+	modes=ALL, ours='it is one process')
+def _(t):
+	g = t.guest()
+	path = t.path('api.sock')
+	port = free_port()
+	for n in range(5):
+		h = t.start(g, '--api-socket=' + path)
+		forward(path, port, 80)
+		worker = [p for p in netlab.descendants(h.pid)[1:] if ': worker' in helperlab._name(p)][0]
+		os.kill(h.pid, signal.SIGSTOP)		# otherwise it would replace the worker at once
+		tap.until(lambda: state_of(h.pid) in 'Tt', 'the keeper is stopped')
+		os.kill(worker, signal.SIGSTOP)
+		tap.until(lambda: state_of(worker) in 'Tt', 'the worker is stopped')
+		helperlab.kill_and_reap(h)
+		gone(t, g, [port])
+		h.close()
+		t.helpers.remove(h)
+
+
 @test('N-6 N-139', 'SIGKILL in the middle of traffic leaves nothing either: 20 times', deadline=60)
 def _(t):
 	g = t.guest()
