@@ -14,6 +14,7 @@
 #include "common/supervise-private.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@
 #define READY_LOOK_MS 2 /* how often a restarted worker is asked whether it is ready, for the event */
 #define READY_LOOKS_MS 10000
 #define STOP_WAIT_MS 5000 /* for a killed worker to be gone */
+#define STOP_LOOK_MS 20 /* at the latest, when its pidfd says nothing */
 
 static void schedule_start(KeeperView *view, uint64_t delay_ms);
 
@@ -410,8 +412,10 @@ static bool wait_gone(pid_t pid, int pidfd, uint64_t deadline)
 			return true;
 		if (pidfd < 0 && kill(pid, 0) < 0)
 			return true;
-		(void)usleep(
-			500); /* only while ending; SIGCHLD is blocked and a killed process takes no time */
+		if (pidfd >= 0)
+			(void)poll(&(struct pollfd){.fd = pidfd, .events = POLLIN}, 1, STOP_LOOK_MS);
+		else
+			(void)usleep(500); /* only while ending; SIGCHLD is blocked and a killed process takes no time */
 	}
 	return false;
 }
