@@ -207,7 +207,10 @@ static bool outlives_keeper(const Helper *helper)
 	       (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
 }
 
-/* N-6, N-243: the janitor needs a moment for the link, and nobody who waits for the keeper may be quicker. */
+/*
+ * N-6, N-243: the janitor needs a moment for the link, and nobody who waits for the keeper may be quicker. Not in a unit of systemd whose
+ * processes are all killed, the keeper first: the next life has the link from systemd.
+ */
 static void remove_link(void *data)
 {
 	keeper_remove_link(data);
@@ -234,7 +237,7 @@ Supervisor *keeper_supervisor_new(Helper *helper)
 		.on_event = on_event,
 		.on_keeper_start = on_keeper_start,
 		.on_signal = on_signal,
-		.last_act = remove_link,
+		.last_act = fd_keep_is_wanted() ? NULL : remove_link,
 		.keeper_signals = ending_signals,
 	};
 	Supervisor *sv = supervise_new(&config);

@@ -297,7 +297,7 @@ int main(int argc, char **argv)
 		printf("1..0 # SKIP no gateway: %s: %s\n", why, strerror(-r));
 		return 0;
 	}
-	r = guest_configure(&options, &plan, &why);
+	r = guest_configure(&options, &plan, true, &why);
 	if (r < 0)
 		g_error("%s: %s", why, strerror(-r));
 	know_gateway();

@@ -236,7 +236,7 @@ def test_7_container():
 			first = False
 		else:
 			os.kill(sorted(conmons())[-1], 9)
-		until(lambda: len(conmons()) == 3, 'three processes again')
+		until(lambda: len(conmons()) == 4, 'four processes again')
 		assert prop(unit, 'ActiveState') == 'active', prop(unit, 'ActiveState')
 	run('systemctl', 'stop', unit)
 	until(lambda: not conmons(), 'all ended')
