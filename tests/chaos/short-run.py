@@ -6,5 +6,4 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 os.execv('/usr/bin/python3', ['/usr/bin/python3', os.path.join(HERE, 'chaos.py'), '--tap', '--kills', '250', '--seconds', '45',
-	'--seed', '5', '--levels', 'conmon,network', '--known',
-	'refused connections,connections left hanging,spliced connections cut,containers disturbed'] + sys.argv[1:])
+	'--seed', '5', '--levels', 'conmon,network'] + sys.argv[1:])
