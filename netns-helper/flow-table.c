@@ -351,13 +351,14 @@ Flow *flow_table_next(FlowTable *table, size_t *iter)
 	return NULL;
 }
 
-static size_t put_ip_header(const Flow *flow, uint8_t *packet)
+/* @p size: of what follows the header */
+static size_t put_ip_header(const Flow *flow, size_t size, uint8_t *packet)
 {
 	if (flow->family == AF_INET) {
 		struct ip ip = {
 			.ip_v = 4,
 			.ip_hl = 5,
-			.ip_len = htons(sizeof(ip) + sizeof(struct tcphdr)),
+			.ip_len = htons((uint16_t)(sizeof(ip) + size)),
 			.ip_ttl = 64,
 			.ip_p = IPPROTO_TCP,
 		};
@@ -371,7 +372,7 @@ static size_t put_ip_header(const Flow *flow, uint8_t *packet)
 	struct ip6_hdr ip6 = {0};
 
 	ip6.ip6_vfc = 6 << 4;
-	ip6.ip6_plen = htons(sizeof(struct tcphdr));
+	ip6.ip6_plen = htons((uint16_t)size);
 	ip6.ip6_nxt = IPPROTO_TCP;
 	ip6.ip6_hlim = 64;
 	ip6.ip6_src = flow->remote_addr;
@@ -380,13 +381,14 @@ static size_t put_ip_header(const Flow *flow, uint8_t *packet)
 	return sizeof(ip6);
 }
 
-/* A segment without data from the remote side of @p flow. */
-static size_t make_segment(
-	const Flow *flow, const uint8_t *dst_mac, const uint8_t *src_mac, struct tcphdr *tcp, uint8_t *buf)
+/* A segment from the remote side of @p flow, with @p n_zeros bytes of data. */
+static size_t make_segment(const Flow *flow, const uint8_t *dst_mac, const uint8_t *src_mac, struct tcphdr *tcp,
+	size_t n_zeros, uint8_t *buf)
 {
 	size_t addr_size = flow->family == AF_INET ? 4 : 16, size;
 	uint16_t type = htons(flow->family == AF_INET ? ETHERTYPE_IP : ETHERTYPE_IPV6);
-	uint32_t sum = IPPROTO_TCP + sizeof(*tcp);
+	size_t tcp_size = sizeof(*tcp) + n_zeros;
+	uint32_t sum = IPPROTO_TCP + (uint32_t)tcp_size;
 
 	tcp->th_sport = htons(flow->remote_port);
 	tcp->th_dport = htons(flow->guest_port);
@@ -399,12 +401,13 @@ static size_t make_segment(
 	memcpy(buf + ETH_ALEN, src_mac, ETH_ALEN);
 	memcpy(buf + 2 * ETH_ALEN, &type, sizeof(type));
 	size = ETH_HLEN;
-	size += put_ip_header(flow, buf + size);
+	size += put_ip_header(flow, tcp_size, buf + size);
 	memcpy(buf + size, tcp, sizeof(*tcp));
-	return size + sizeof(*tcp);
+	memset(buf + size + sizeof(*tcp), 0, n_zeros);
+	return size + tcp_size;
 }
 
-size_t flow_frame_ack(const Flow *flow, const uint8_t *our_mac, uint32_t seq, uint8_t *buf)
+static size_t make_ack(const Flow *flow, const uint8_t *our_mac, uint32_t seq, size_t n_zeros, uint8_t *buf)
 {
 	struct tcphdr tcp = {
 		.th_seq = htonl(seq),
@@ -413,7 +416,17 @@ size_t flow_frame_ack(const Flow *flow, const uint8_t *our_mac, uint32_t seq, ui
 		.th_win = htons(65535),
 	};
 
-	return make_segment(flow, flow->guest_mac, our_mac, &tcp, buf);
+	return make_segment(flow, flow->guest_mac, our_mac, &tcp, n_zeros, buf);
+}
+
+size_t flow_frame_ack(const Flow *flow, const uint8_t *our_mac, uint32_t seq, uint8_t *buf)
+{
+	return make_ack(flow, our_mac, seq, 0, buf);
+}
+
+size_t flow_frame_question(const Flow *flow, const uint8_t *our_mac, uint8_t *buf)
+{
+	return make_ack(flow, our_mac, flow->seq - 0x40000000U, 1, buf);
 }
 
 size_t flow_frame_reset(const Flow *flow, const uint8_t *our_mac, uint8_t *buf)
@@ -425,5 +438,5 @@ size_t flow_frame_reset(const Flow *flow, const uint8_t *our_mac, uint8_t *buf)
 	mirrored.remote_addr = flow->guest_addr;
 	mirrored.guest_port = flow->remote_port;
 	mirrored.remote_port = flow->guest_port;
-	return make_segment(&mirrored, our_mac, flow->guest_mac, &tcp, buf);
+	return make_segment(&mirrored, our_mac, flow->guest_mac, &tcp, 0, buf);
 }

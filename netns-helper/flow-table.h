@@ -83,5 +83,10 @@ Flow *flow_table_next(FlowTable *table, size_t *iter);
  */
 size_t flow_frame_ack(const Flow *flow, const uint8_t *our_mac, uint32_t seq, uint8_t *buf);
 
+/**
+ * Likewise: what a guest answers by saying where it is, though it changes nothing: a segment far outside any window. It carries one byte,
+ * because Linux answers bare ACKs of that kind only twice a second (tcp_invalid_ratelimit), and the one who asked before may have been killed.
+ */
+size_t flow_frame_question(const Flow *flow, const uint8_t *our_mac, uint8_t *buf);
 /** Likewise: the reset by which the guest would end @p flow, had it not vanished. */
 size_t flow_frame_reset(const Flow *flow, const uint8_t *our_mac, uint8_t *buf);

@@ -370,10 +370,9 @@ unsigned slirp_engine_reset_flows(SlirpEngine *engine)
 		bool asks = flow->proto == IPPROTO_TCP && (flow->flags & FLOW_ESTABLISHED);
 
 		if (asks) {
-			/* Far outside any window: answered by an ACK, which the new stack does not know and resets. */
+			/* Answered by an ACK, which the new stack does not know and resets. */
 			(void)engine->io.write(engine->io.data, buf,
-				flow_frame_ack(flow, engine->helper->plan->gateway_mac.ether_addr_octet,
-					flow->seq - 0x40000000U, buf));
+				flow_frame_question(flow, engine->helper->plan->gateway_mac.ether_addr_octet, buf));
 			asked++;
 		} else {
 			flow->flags = 0;

@@ -67,15 +67,20 @@ static bool is_reset(const uint8_t *frame, size_t size)
 static ssize_t on_send_packet(const void *buf, size_t size, void *opaque)
 {
 	SlirpEngine *engine = opaque;
+	bool ends = is_reset(buf, size);
 
 	engine->progress++;
-	if (is_reset(buf, size) && slirp_connect_hides(engine, buf, size))
+	if (ends && slirp_connect_hides(engine, buf, size))
 		return (ssize_t)size;
-	flow_table_see(&engine->shared->flows, buf, size, false, engine->now_ms);
+	/* A connection is noted before the guest learns of it, and forgotten afterwards: whenever we are killed, our successor knows of it. */
+	if (!ends)
+		flow_table_see(&engine->shared->flows, buf, size, false, engine->now_ms);
 	if (is_dhcp_answer(buf, size))
 		slirp_stack_save(engine); /* first: what the guest has been told must outlive us */
 	/* A frame that the link does not take is lost, as on a wire; the stack would log each one (N-145). */
 	(void)engine->io.write(engine->io.data, mend_loopback_source(engine, buf, size), size);
+	if (ends)
+		flow_table_see(&engine->shared->flows, buf, size, false, engine->now_ms);
 	return (ssize_t)size;
 }
 

@@ -345,6 +345,22 @@ def wait_only(outbound):
 	return act
 
 
+def told_of(how):
+	"""The server ends or resets a connection of a guest that only waits; the guest is told, in whatever way."""
+	def prepare(case):
+		near, far = case.pair(True)
+		converse(near, far)
+		return near, far
+	def act(case, ends):
+		near, far = ends
+		with near:
+			if how == 'reset':
+				far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+			far.close()
+			tap.true(read_all(near)[1] != 'timed out', 'the guest was not told')
+	return prepare, act
+
+
 def row_of_kills(outbound):
 	"""Several workers in a row, each a moment after it was born."""
 	def run(t):
@@ -372,15 +388,17 @@ def row_of_kills(outbound):
 
 
 PLAIN = [
-	('a connection of the guest begins', wait_only(True)),
-	('a connection to a published port begins', wait_only(False)),
+	('a connection of the guest begins', nothing, wait_only(True)),
+	('a connection to a published port begins', nothing, wait_only(False)),
+	('the server of a guest resets', *told_of('reset')),
+	('the server of a guest closes', *told_of('end')),
 ]
 
-for title, act in PLAIN:
+for title, prepare, act in PLAIN:
 	@test('N-243', 'inside libslirp: killed at any step while %s: nobody is left waiting' % title, modes=['user'],
 		deadline=120 if STRIDE > 2 else 600)
-	def _(t, act=act):
-		every_step(t, nothing, act, '--data-path=slirp')
+	def _(t, prepare=prepare, act=act):
+		every_step(t, prepare, act, '--data-path=slirp')
 
 for title, outbound in (('of the guest', True), ('to a published port', False)):
 	@test('N-243', 'inside libslirp: killed several times in a row with a connection %s: both ends are told' % title, modes=['user'],

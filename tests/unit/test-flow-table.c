@@ -202,6 +202,24 @@ static void test_question_to_the_guest(Fixture *f, gconstpointer data)
 	g_assert_cmpuint(checksum_fold(checksum_add(buf + 26, 8 + 20, IPPROTO_TCP + 20)), ==, 0);
 }
 
+/* One byte, far outside any window. */
+static void test_question_that_is_always_answered(Fixture *f, gconstpointer data)
+{
+	uint8_t buf[FLOW_FRAME_MAX];
+	struct tcphdr tcp;
+
+	see(f, true, IPPROTO_TCP, 80, TH_SYN, 0, 1);
+	see(f, false, IPPROTO_TCP, 80, TH_SYN | TH_ACK, 0, 1);
+	g_assert_cmpuint(flow_frame_question(only(f), our_mac, buf), ==, 55);
+	g_assert_cmpuint(checksum_get16(buf + 16), ==, 41);
+	g_assert_cmpuint(checksum_fold(checksum_add(buf + ETH_HLEN, 20, 0)), ==, 0);
+	memcpy(&tcp, buf + 34, sizeof(tcp));
+	g_assert_cmpuint(ntohl(tcp.th_seq), ==, only(f)->seq - 0x40000000U);
+	g_assert_cmpuint(tcp.th_flags, ==, TH_ACK);
+	g_assert_cmpuint(buf[54], ==, 0);
+	g_assert_cmpuint(checksum_fold(checksum_add(buf + 26, 8 + 21, IPPROTO_TCP + 21)), ==, 0);
+}
+
 static void test_reset_in_the_guests_place(Fixture *f, gconstpointer data)
 {
 	uint8_t buf[FLOW_FRAME_MAX];
@@ -244,6 +262,7 @@ int main(int argc, char **argv)
 	ADD("closed-connections-make-room", test_closed_ones_make_room);
 	ADD("last-words-begin-nothing", test_last_words_begin_nothing);
 	ADD("the-question-to-the-guest-is-a-valid-segment", test_question_to_the_guest);
+	ADD("the-question-that-is-always-answered-has-a-byte", test_question_that_is_always_answered);
 	ADD("a-reset-in-the-guests-place-ends-its-entry", test_reset_in_the_guests_place);
 	g_test_add_func("/checksum/mended-by-difference", test_checksum_mending);
 	return g_test_run();
