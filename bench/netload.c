@@ -9,8 +9,8 @@
  *                                          system calls that do it: what any process between two kernel TCPs needs at least
  *   netload rr ADDRESS PORT MS             request and response on one connection; prints p50, p99 (ns), count
  *   netload udp ADDRESS PORT MS            64-byte datagrams as fast as they go; prints sent, arrived, ns
- *   netload idle ADDRESS PORT N            open N connections, print "ready"; at the end of stdin make one more
- *                                          request on a new connection and print the ns it took
+ *   netload idle ADDRESS PORT N MS         open N connections, or as many as MS milliseconds allow, and print "ready" and how many;
+ *                                          at the end of stdin make one more request on a new connection and print the ns it took
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -395,14 +395,16 @@ static int udp(unsigned ms)
 	return 0;
 }
 
-static int idle(unsigned count)
+static int idle(unsigned count, unsigned ms)
 {
-	uint64_t begin;
+	uint64_t begin = now(), until = begin + ms * 1000000ULL;
+	unsigned made = 0;
 	char c;
 
-	for (unsigned i = 0; i < count; i++)
+	for (; made < count && now() < until; made++)
 		request(connected());
-	ready();
+	printf("ready %u\n", made);
+	fflush(stdout);
 	while (read(STDIN_FILENO, &c, 1) > 0)
 		;
 	begin = now();
@@ -440,7 +442,7 @@ int main(int argc, char **argv)
 		return request_response(atoi(argv[4]));
 	if (argc == 5 && strcmp(argv[1], "udp") == 0)
 		return udp(atoi(argv[4]));
-	if (argc == 5 && strcmp(argv[1], "idle") == 0)
-		return idle(atoi(argv[4]));
+	if (argc == 6 && strcmp(argv[1], "idle") == 0)
+		return idle(atoi(argv[4]), atoi(argv[5]));
 	return 2;
 }
