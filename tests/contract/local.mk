@@ -22,6 +22,7 @@ NETWORK_CONTRACT_TESTS = \
 	tests/contract/network/x-additions.py \
 	tests/contract/network/x-hostile-frames.py \
 	tests/contract/network/x-leak-curve.py \
+	tests/contract/network/x-nested.py \
 	tests/contract/network/x-protocol-examples.py \
 	tests/contract/network/x-survival.py \
 	tests/contract/network/clients/buildah.py \

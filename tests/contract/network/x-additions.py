@@ -260,4 +260,10 @@ def _(t):
 	tap.same(connect_error(g, OUTSIDE4, 80), 'ENETUNREACH', 'connect')
 
 
+@test('N-34', '--on-worker-failure takes continue or stop, and says so otherwise', ours=MORE)
+def _(t):
+	_, err = t.refused('--on-worker-failure=maybe', '1', 'tap0', words=('--on-worker-failure', 'maybe'))
+	tap.true('continue' in err and 'stop' in err, 'stderr: %r' % err)
+
+
 helperlab.main()

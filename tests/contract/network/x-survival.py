@@ -180,4 +180,49 @@ def _(t):
 	tap.same(os.path.exists(path), False, 'API path is there')
 
 
+def wear_out(helpers):
+	"""Let each worker of @helpers die as by a bug of its own, until its keeper says that this leads nowhere."""
+	deaths = dict.fromkeys(helpers, 0)
+	seen = set()
+	while not all('cannot be started' in h.err() for h in helpers):
+		for h in helpers:
+			if 'cannot be started' in h.err():
+				continue
+			for pid in set(worker_of(h.pid)) - seen:
+				seen.add(pid)
+				os.kill(pid, signal.SIGSEGV)
+				deaths[h] += 1
+		netlab.pidfd_wait(helpers[0].pid, 0.02)
+	return deaths
+
+
+@test('N-242', '--on-worker-failure: when workers keep dying, stop ends the network cleanly, and continue goes on trying', ours=MORE,
+	modes=['user'], deadline=120)
+def _(t):
+	if helperlab.REFERENCE:
+		tap.fail('it has no workers')
+	guests, helpers, ports = [t.guest() for _ in range(3)], [], [free_port() for _ in range(3)]
+	for n, options in enumerate((['--on-worker-failure=stop'], ['--on-worker-failure=stop', '--data-path=slirp'], ['--data-path=slirp'])):
+		path = t.path('api%d.sock' % n)
+		helpers.append(t.start(guests[n], '-a', path, '-p', '%d:8080' % ports[n], *options, exit_fd=True))
+	last = helpers.pop()
+	deaths = wear_out(helpers + [last])
+	tap.same(set(deaths.values()), {12}, 'deaths of each')
+	for n, h in enumerate(helpers):
+		tap.same(h.reap(), 1, 'status')
+		tap.has(h.err(), '12 deaths in a row', 'stderr')
+		tap.same(guests[n].link('tap0'), None, 'link')
+		tap.same(os.path.exists(t.path('api%d.sock' % n)), False, 'API path is there')
+		tap.same(helperlab.connect_error(HOST, '127.0.0.1', ports[n]), 'ECONNREFUSED', 'connect to the port')
+	tap.true(last.is_alive(), 'continue: it has ended')
+	service = t.listen(guests[2], '0.0.0.0', 8080)
+	c = t.connect(HOST, '127.0.0.1', ports[2])		# waits in the queue of the port until there is a worker
+	service.settimeout(20)
+	p, _ = t.accept(service)
+	c.sendall(b'x')
+	tap.same(p.recv(1), b'x', 'byte')
+	last.close_exit()
+	tap.same(last.reap(), 0, 'status')
+
+
 helperlab.main()
