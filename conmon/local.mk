@@ -21,7 +21,8 @@ conmon_process_sources = \
 	conmon/oom.c conmon/oom.h \
 	conmon/option-parser.c conmon/option-parser.h \
 	conmon/options.c conmon/options.h \
-	conmon/reaper.c conmon/reaper.h conmon/reaper-state.h \
+	conmon/reaper.c conmon/reaper.h conmon/reaper-private.h conmon/reaper-state.h \
+	conmon/reaper-create.c conmon/reaper-exit.c \
 	conmon/runtime.c conmon/runtime.h \
 	conmon/shared.c conmon/shared.h \
 	conmon/sync-pipe.c conmon/sync-pipe.h \
