@@ -25,8 +25,17 @@ MIB = int(os.environ.get('CONTRACT_ATTACH_MIB', '24'))
 SECONDS = 40 * SCALE
 
 
-def forget(t, b):
+def drop(t, r):
+	"""Its descriptors are closed now, not at the end of the test."""
+	for fd in (r.sync, r.start, r.attach_pipe, r.fd1, r.fd2):
+		if fd is not None:
+			t.close_fd(fd)
+	t.runs.remove(r)
+
+
+def forget(t, b, r):
 	"""Make room for the next container of the same test."""
+	drop(t, r)
 	for path in (t.log, os.path.join(t.exits, b.id), os.path.join(t.persist, 'exit')):
 		if os.path.exists(path):
 			os.unlink(path)
@@ -56,7 +65,7 @@ def quick(t, terminal):
 		tap.true(got == wanted, 'container %d: %d of %d bytes in the log' % (n, len(got), len(wanted)))
 		tap.same(r.end(), 0)
 		c.close()
-		forget(t, b)
+		forget(t, b, r)
 
 
 @test('C-121 C-122 C-154', 'containers that print half a million bytes and exit at once, through pipes', modes=BOTH, deadline=SECONDS)
@@ -79,7 +88,7 @@ def _(t):
 		tap.true(t.logged() == wanted, 'stdout of container %d' % n)
 		tap.true(t.logged('stderr') == wanted, 'stderr of container %d' % n)
 		tap.same(r.end(), 5)
-		forget(t, b)
+		forget(t, b, r)
 
 
 def block(i):
@@ -164,9 +173,7 @@ def _(t):
 		tap.same(r.message(), {'data': status}, 'run %d' % n)
 		tap.same(t.text(os.path.join(session, 'exit', b.id)), str(status))
 		tap.same(r.end(), status)
-		for fd in (r.sync, r.start, r.attach_pipe, r.fd1, r.fd2):
-			t.close_fd(fd)
-		t.runs.remove(r)
+		drop(t, r)
 	b.delete()
 	main.end()
 
@@ -190,9 +197,7 @@ def _(t):
 		tap.same(r.front_status(), status)
 		tap.same(t.logged(path=t.path('x.log')), b'%d\n' % n)
 		os.unlink(t.path('x.log'))
-		for fd in (r.sync, r.start, r.fd1, r.fd2):
-			t.close_fd(fd)
-		t.runs.remove(r)
+		drop(t, r)
 	b.delete()
 	main.end()
 
