@@ -13,7 +13,9 @@
 
 #define FACILITY 3		/* daemon */
 #define APP_NAME_MAX 48		/* RFC 5424, section 6.2.5 */
-#define HEADER_SIZE 38		/* <PRI>1 and the time; priorities of that facility have two digits */
+#define STAMP_TIME_SIZE 26	/* of a stamp up to its microseconds */
+#define STAMP_ZONE_SIZE 6	/* at its end */
+#define HEADER_SIZE (6 + STAMP_TIME_SIZE + STAMP_ZONE_SIZE)	/* <PRI>1 and the time; priorities of that facility have two digits */
 #define PREFIX_SIZE 3		/* "<4>" at the beginning of a line: its severity */
 #define COUNT_MAX 24		/* digits and a blank */
 #define SD_ID "container@32473"	/* the number that RFC 5612 reserves for examples: readers match the names */
@@ -115,17 +117,20 @@ static size_t message_size(const LogSink *sink, const char *text, size_t length,
 /* @return the end of the message */
 static char *message_make(char *out, const LogSink *sink, const LogBatch *batch, const char *text, size_t length, bool mid_line)
 {
-	int severity = batch->stream == 0 ? 6 : 3;
-	char header[HEADER_SIZE + 1];
+	int severity = batch->stream == 0 ? 6 : 3, priority;
+	char pri[] = "<00>1 ";
 
 	if (has_priority(text, length, mid_line)) {
 		severity = text[1] - '0';
 		text += PREFIX_SIZE;
 		length -= PREFIX_SIZE;
 	}
-	snprintf(header, sizeof(header), "<%d>1 %.26s%.6s", FACILITY * 8 + severity, batch->stamp->text,
-		batch->stamp->text + 29);	/* microseconds are the most that RFC 5424 allows */
-	out = mempcpy(out, header, HEADER_SIZE);
+	priority = FACILITY * 8 + severity;
+	pri[1] = (char)('0' + priority / 10);
+	pri[2] = (char)('0' + priority % 10);
+	out = mempcpy(out, pri, sizeof(pri) - 1);
+	out = mempcpy(out, batch->stamp->text, STAMP_TIME_SIZE);	/* microseconds are the most that RFC 5424 allows */
+	out = mempcpy(out, batch->stamp->text + LOG_STAMP_SIZE - STAMP_ZONE_SIZE, STAMP_ZONE_SIZE);
 	out = mempcpy(out, sink->fixed, sink->fixed_size);
 	return mempcpy(out, text, length);
 }

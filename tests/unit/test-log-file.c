@@ -539,6 +539,7 @@ static void test_large_entry(void)
 	(void)close(pair[1]);
 	fd_store_close(world->store, "send.r");
 	fd_store_close(world->store, "send.w");
+	free((char *)sink->fixed);
 	world_free(world);
 }
 

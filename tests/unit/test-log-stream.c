@@ -66,6 +66,7 @@ static void world_free(World *world)
 {
 	fd_store_close(world->store, world->sink.socket.fd_name);
 	fd_close(world->listener);
+	free((char *)world->sink.fixed);
 }
 
 static void put_lines(World *world, int n)
