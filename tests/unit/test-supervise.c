@@ -29,6 +29,7 @@ typedef struct {
 	_Atomic int keeper_starts;
 	_Atomic int crash; /* workers abort at once */
 	_Atomic int hang; /* workers stop beating */
+	_Atomic int slow; /* workers do not become ready */
 	_Atomic int finish;
 	_Atomic int listen_fd;
 	int port;
@@ -58,6 +59,8 @@ static int run_worker(Supervisor *sv, void *data, unsigned restarts, unsigned st
 		atomic_store(&seen->max_step, (int)step);
 	if (atomic_load(&seen->crash))
 		return 7;
+	while (atomic_load(&seen->slow))
+		(void)usleep(500);
 	if (restarts == 0) {
 		/* born in the worker: outlives it without any message */
 		struct sockaddr_in in = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -369,6 +372,27 @@ static void test_traced_keeper_can_be_stopped_and_continued(void)
 	assert_nobody_left();
 }
 
+/* Somebody who kills workers says nothing about what they do: they are slower to come back, but with everything. */
+static void test_killed_before_ready_is_no_crash(void)
+{
+	pid_t keeper = start_keeper(true), old;
+
+	WAIT_UNTIL(worker_is_new(0));
+	atomic_store(&seen->slow, 1);
+	for (int i = 0; i < 4; i++) {
+		old = supervise_pid(seen->sv, "worker");
+		g_assert_cmpint(kill(old, SIGKILL), ==, 0);
+		WAIT_UNTIL(supervise_pid(seen->sv, "worker") > 0 && supervise_pid(seen->sv, "worker") != old);
+	}
+	atomic_store(&seen->slow, 0);
+	WAIT_UNTIL(worker_is_new(0));
+	g_assert_cmpint(atomic_load(&seen->max_step), ==, 0);
+	g_assert_cmpint(atomic_load(&seen->events[SUPERVISE_STEP]), ==, 0);
+	(void)kill(keeper, SIGTERM);
+	(void)wait_status(keeper);
+	assert_nobody_left();
+}
+
 static void test_crash_loop_backs_off_and_degrades(void)
 {
 	pid_t keeper;
@@ -394,6 +418,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/supervise/worker/killed-restarts-and-port-stays",
 		test_killed_worker_restarts_and_port_stays);
 	g_test_add_func("/supervise/worker/stopped-is-replaced", test_stopped_worker_is_replaced);
+	g_test_add_func("/supervise/worker/killed-before-it-is-ready-is-no-crash",
+		test_killed_before_ready_is_no_crash);
 	g_test_add_func("/supervise/worker/crash-loop-backs-off-and-degrades",
 		test_crash_loop_backs_off_and_degrades);
 	g_test_add_func("/supervise/keeper/killed-is-replaced", test_killed_keeper_is_replaced);
