@@ -36,6 +36,7 @@ netns_helper_netns_helper_SOURCES = $(confine_filter_sources) \
 	netns-helper/splice-pacing.c netns-helper/splice-pacing.h \
 	netns-helper/splice-pipes.c netns-helper/splice-pipes.h \
 	netns-helper/splice-policy.c netns-helper/splice-policy.h \
+	netns-helper/splice-socket.c netns-helper/splice-socket.h \
 	netns-helper/splice-table.c netns-helper/splice-table.h \
 	netns-helper/usage.c netns-helper/usage.h \
 	netns-helper/worker.c

@@ -14,8 +14,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sockios.h>
-#include <linux/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -23,6 +21,7 @@
 
 #include "common/fd-util.h"
 #include "netns-helper/splice-pipes.h"
+#include "netns-helper/splice-socket.h"
 
 #define PUMP_BUDGET (2 << 20) /* bytes of one direction before the others have their turn */
 #define SPLICE_MAX (1 << 20) /* bytes asked for in one splice; the pipe is what limits it */
@@ -30,10 +29,6 @@
 #define RESET_STEP_MS 10
 #define HALF_CLOSED_LOOK_MS                                                                                  \
 	30000 /* a guest that has ended its stream is asked whether it is still there (N-261) */
-#define STATE_CLOSED 7 /* tcpi_state, TCP_CLOSE of <netinet/tcp.h> */
-#define HALF_CLOSED_IDLE_S 60
-#define HALF_CLOSED_STEP_S 15
-#define HALF_CLOSED_PROBES 4
 #define NO_FLOW UINT32_MAX
 
 /* What this process knows about a flow; a successor finds it out again. */
@@ -142,16 +137,6 @@ void splice_flows_set_phase(SpliceFlow *flow, SplicePhase phase)
 	atomic_store_explicit(&flow->phase, phase, memory_order_release);
 }
 
-void splice_reset_close(int fd)
-{
-	const struct linger now = {.l_onoff = 1};
-
-	if (fd < 0)
-		return;
-	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
-	fd_close(fd);
-}
-
 static void close_side(SpliceFlow *flow, int side, bool reset)
 {
 	if (reset)
@@ -237,29 +222,6 @@ static int watch(SpliceFlows *flows, SpliceFlow *flow, int side)
 	return flows->local[index_of(flows, flow)].watched[side] ? 0 : watch_for(flows, flow, side, 0);
 }
 
-int splice_connect(int fd, const SpliceAddr *to)
-{
-	struct sockaddr_storage addr;
-	socklen_t size = splice_addr_to_sockaddr(to, &addr);
-
-	if (connect(fd, (struct sockaddr *)&addr, size) == 0 || errno == EISCONN)
-		return 0;
-	if (errno != EINPROGRESS && errno != EALREADY)
-		return -errno;
-	/* A second call tells at once whether the first has succeeded already, as it does on the host itself. */
-	if (connect(fd, (struct sockaddr *)&addr, size) == 0 || errno == EISCONN)
-		return 0;
-	return errno == EALREADY ? -EINPROGRESS : -errno;
-}
-
-/* getsockname(2) does not tell: a socket that was connected before shows its old port. */
-int splice_bind(int fd, const void *addr, socklen_t size, bool again)
-{
-	if (bind(fd, addr, size) == 0 || (again && errno == EINVAL))
-		return 0;
-	return -errno;
-}
-
 int splice_flows_watch_connect(SpliceFlows *flows, SpliceFlow *flow, int side)
 {
 	return watch_for(flows, flow, side, EPOLLOUT);
@@ -276,13 +238,6 @@ static void wait_until_writable(SpliceFlows *flows, SpliceFlow *flow, int side)
 }
 
 /* --- resets --- */
-
-static bool has_taken_everything(int fd)
-{
-	int unsent = 0;
-
-	return ioctl(fd, SIOCOUTQ, &unsent) < 0 || unsent == 0;
-}
 
 static void begin_reset(SpliceFlows *flows, SpliceFlow *flow)
 {
@@ -312,7 +267,7 @@ static bool is_ready_for_reset(const SpliceFlows *flows, const SpliceFlow *flow)
 	const Local *l = &flows->local[index_of(flows, flow)];
 	int source = reset_source(flow);
 
-	return l->dry && l->in_pipe[source] == 0 && has_taken_everything(flow->fd[!source]);
+	return l->dry && l->in_pipe[source] == 0 && splice_has_taken_everything(flow->fd[!source]);
 }
 
 static void on_reset_timer(void *data)
@@ -337,18 +292,6 @@ static void on_reset_timer(void *data)
 
 /* --- urgent data --- */
 
-static uint64_t bytes_given_to(int fd)
-{
-	struct tcp_info info;
-	socklen_t size = sizeof(info);
-	int unsent = 0;
-
-	memset(&info, 0, sizeof(info));
-	(void)getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size);
-	(void)ioctl(fd, SIOCOUTQ, &unsent);
-	return info.tcpi_bytes_acked + (uint64_t)unsent;
-}
-
 /*
  * splice(2) stops in front of an urgent byte. Pass it on as one, then take it out of the source's stream. The steps are in the
  * table: after a kill the destination's byte count tells whether it had been sent.
@@ -368,10 +311,10 @@ static bool pass_urgent(SpliceFlows *flows, SpliceFlow *flow, int side)
 		half->urgent = SPLICE_URGENT_NONE;
 		return false;
 	}
-	if (half->urgent == SPLICE_URGENT_SENDING && bytes_given_to(dest) != half->urgent_base)
+	if (half->urgent == SPLICE_URGENT_SENDING && splice_bytes_given_to(dest) != half->urgent_base)
 		half->urgent = SPLICE_URGENT_SENT;
 	if (half->urgent != SPLICE_URGENT_SENT) {
-		half->urgent_base = bytes_given_to(dest);
+		half->urgent_base = splice_bytes_given_to(dest);
 		half->urgent = SPLICE_URGENT_SENDING;
 		if (send(dest, &byte, 1, MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL) != 1) {
 			wait_until_writable(flows, flow, !side);
@@ -393,17 +336,6 @@ typedef enum {
 	PUMP_GONE, /* the flow has ended */
 } PumpResult;
 
-/* A guest that has closed for good is forgotten by its kernel, not by ours: ask it (N-261). */
-static void probe_guest(int fd)
-{
-	const int on = 1, idle = HALF_CLOSED_IDLE_S, step = HALF_CLOSED_STEP_S, probes = HALF_CLOSED_PROBES;
-
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &step, sizeof(step));
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
-	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-}
-
 /* Not at the moment of closing: most connections end soon after, and need none of this. */
 static void on_half_closed(void *data)
 {
@@ -416,7 +348,7 @@ static void on_half_closed(void *data)
 			flows->local[i].probed)
 			continue;
 		flows->local[i].probed = true;
-		probe_guest(f->fd[SPLICE_GUEST]);
+		splice_ask_for_life(f->fd[SPLICE_GUEST]);
 	}
 }
 
@@ -578,12 +510,9 @@ static void pump(SpliceFlows *flows, SpliceFlow *flow)
 bool splice_flows_give_way(SpliceFlows *flows, SpliceFlow *flow)
 {
 	Local *l = &flows->local[index_of(flows, flow)];
-	struct tcp_info info = {0};
-	socklen_t size = sizeof(info);
 
 	if (!l->ending && !l->reset_tries) {
-		(void)getsockopt(flow->fd[SPLICE_GUEST], IPPROTO_TCP, TCP_INFO, &info, &size);
-		if (info.tcpi_state == STATE_CLOSED) { /* in good order, but its event has not been looked at yet */
+		if (splice_is_closed(flow->fd[SPLICE_GUEST])) { /* in good order, but its event has not been looked at yet */
 			l->readable[SPLICE_GUEST] = true;
 			pump(flows, flow);
 		} else {
@@ -618,14 +547,6 @@ void splice_flows_open(SpliceFlows *flows, SpliceFlow *flow)
 
 /* --- events --- */
 
-static bool is_connected(int fd)
-{
-	struct sockaddr_storage peer;
-	socklen_t size = sizeof(peer);
-
-	return getpeername(fd, (struct sockaddr *)&peer, &size) == 0;
-}
-
 static void on_connect_event(SpliceFlows *flows, SpliceFlow *flow, int side)
 {
 	int error = 0;
@@ -633,7 +554,7 @@ static void on_connect_event(SpliceFlows *flows, SpliceFlow *flow, int side)
 
 	if (getsockopt(flow->fd[side], SOL_SOCKET, SO_ERROR, &error, &size) < 0)
 		error = errno;
-	if (error == 0 && !is_connected(flow->fd[side]))
+	if (error == 0 && !splice_is_connected(flow->fd[side]))
 		return; /* an event of the entry's previous connection */
 	flows->connected(flows->data, flow, error);
 }
@@ -715,13 +636,7 @@ static void after_events(void *data)
  */
 static void note_reset(SpliceFlow *flow, int side)
 {
-	struct tcp_info info = {0};
-	socklen_t size = sizeof(info);
-
-	if (flow->half[!side].flags & SPLICE_HALF_DONE)
-		return;
-	if (getsockopt(flow->fd[side], IPPROTO_TCP, TCP_INFO, &info, &size) == 0 &&
-		info.tcpi_state == STATE_CLOSED)
+	if (!(flow->half[!side].flags & SPLICE_HALF_DONE) && splice_is_closed(flow->fd[side]))
 		flow->half[side].flags |= SPLICE_HALF_RESET;
 }
 

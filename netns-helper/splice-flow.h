@@ -28,16 +28,6 @@ SpliceFlows *splice_flows_new(SpliceTable *table, EventLoop *loop, SpliceConnect
 void splice_flows_free(SpliceFlows *flows);
 
 /**
- * connect(2), once or again: what an earlier call by whomever has begun or achieved counts.
- *
- * @param fd  non-blocking TCP socket
- * @return 0: connected; -EINPROGRESS; -ECONNABORTED: it had failed, and the cause was asked for before; other -errno
- */
-int splice_connect(int fd, const SpliceAddr *to);
-/** bind(2), which a predecessor may have done if @p again. @return 0 or -errno */
-int splice_bind(int fd, const void *addr, socklen_t size, bool again);
-
-/**
  * Go on with what a killed predecessor had: flows in OPEN are watched, those in ENDING closed, pipes that are in nobody's use emptied. The other
  * phases are for outbound and inbound to resume. Call once, before the first splice_flows_take() and before this process makes
  * any TCP socket.
@@ -68,5 +58,3 @@ bool splice_flows_give_way(SpliceFlows *flows, SpliceFlow *flow);
 
 /** Entries that are not FREE. */
 unsigned splice_flows_count(const SpliceFlows *flows);
-/** Close a socket such that its peer sees a reset. */
-void splice_reset_close(int fd);

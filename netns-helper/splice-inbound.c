@@ -10,6 +10,7 @@
 #include "common/fd-util.h"
 #include "netns-helper/splice-pacing.h"
 #include "netns-helper/splice-policy.h"
+#include "netns-helper/splice-socket.h"
 
 #define ACCEPT_MAX 64 /* connections of one port before others have their turn */
 #define ORPHANS_MAX 64 /* one kill leaves at most one */

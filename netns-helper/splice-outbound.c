@@ -25,6 +25,7 @@
 #include "netns-helper/gateway.h"
 #include "netns-helper/splice-pacing.h"
 #include "netns-helper/splice-policy.h"
+#include "netns-helper/splice-socket.h"
 
 #define BUCKETS 16384 /* power of two */
 #define ACCEPT_MAX 128 /* connections taken before other work has its turn */
