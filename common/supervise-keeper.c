@@ -164,7 +164,8 @@ static uint64_t backoff_ms(KeeperView *view, int code, int status)
 		return 0;
 	}
 	quick = atomic_fetch_add(&slot->quick_deaths, 1);
-	if (!from_outside && (quick + 1) % SUPERVISE_STEP_DEATHS == 0 && atomic_load(&slot->step) < spec_of(view)->max_step) {
+	if (!from_outside && (quick + 1) % SUPERVISE_STEP_DEATHS == 0 &&
+		atomic_load(&slot->step) < spec_of(view)->max_step) {
 		atomic_fetch_add(&slot->step, 1);
 		atomic_store(&slot->was_degraded, 1);
 		report(view, SUPERVISE_STEP, 0, code, status);

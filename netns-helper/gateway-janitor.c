@@ -149,7 +149,7 @@ static _Noreturn void janitor_run(unsigned ifindex, int fd)
 #ifdef __SANITIZE_ADDRESS__
 	n = 0; /* its shadow is not ours to clear */
 #endif
-	wait_and_delete(fd, netlink_fd, &message, ranges, n, ward.keeper_pidfd >= 0 ? ward : (Ward){.keeper_pidfd = -1});
+	wait_and_delete(fd, netlink_fd, &message, ranges, n, ward);
 }
 
 int gateway_janitor_start(unsigned ifindex, int *ret_fd)
