@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Who may be killed, and who parses: ours and not of the contract. The reference is one process with all privileges."""
 import os
+import signal
 import sys
 import time
 
@@ -100,6 +101,10 @@ def after_kill_of(t, names, patient):
 	t.wait_logged('one')
 	first = tap.until(roles, 'all four of them', 10)
 	wanted = processes.status_field(first['reaper'], 'CapEff')
+	if names[0] == 'keeper':		# who is stopped can't replace the other between the two kills
+		for name in names:
+			processes.kill(first[name], signal.SIGSTOP)
+			tap.until(lambda: processes.state(first[name]) == 'T', 'a stopped %s' % name)
 	for name in names:
 		processes.kill(first[name])
 
