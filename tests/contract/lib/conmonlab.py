@@ -175,8 +175,13 @@ class Run:
 			if '--sync' in self.argv:
 				self.monitor_pid = self.pid
 			else:
-				with open(self.conmon_pidfile) as f:
-					self.monitor_pid = int(f.read())
+				def written():		# a busy machine may let the messages be faster
+					try:
+						with open(self.conmon_pidfile) as f:
+							return int(f.read() or 0)
+					except FileNotFoundError:
+						return 0
+				self.monitor_pid = tap.until(written, 'the pid file')
 		return self.monitor_pid
 
 	def end(self, seconds=15):
