@@ -37,6 +37,7 @@ typedef struct {
 	bool told[2]; /* watched for EPOLLOUT, too: from the first time on that the side was full */
 	bool queued; /* in the ready list */
 	bool ending; /* in the list of those that are over */
+	bool hung[2]; /* its socket is closed, and not because both sides had ended it: it was reset */
 	bool probed; /* half closed, and asked for life signs */
 	bool dry; /* nothing more will come from the side that was reset */
 	uint8_t reset_tries; /* not 0: in the reset list */
@@ -352,6 +353,8 @@ static void on_half_closed(void *data)
 	}
 }
 
+static PumpResult on_side_reset(SpliceFlows *flows, SpliceFlow *flow, int side);
+
 static PumpResult end_half(SpliceFlows *flows, SpliceFlow *flow, int side)
 {
 	SpliceHalf *half = &flow->half[side];
@@ -362,12 +365,12 @@ static PumpResult end_half(SpliceFlows *flows, SpliceFlow *flow, int side)
 	}
 	(void)shutdown(flow->fd[!side], SHUT_WR); /* ENOTCONN: gone already, the other half will tell */
 	half->flags |= SPLICE_HALF_DONE;
+	if (flows->local[index_of(flows, flow)].hung[side])
+		return on_side_reset(flows, flow, side); /* right behind its end; no event will tell again */
 	if (side == SPLICE_GUEST && !event_timer_is_armed(flows->half_closed))
 		event_timer_set(flows->half_closed, HALF_CLOSED_LOOK_MS);
 	return PUMP_BLOCKED;
 }
-
-static PumpResult on_side_reset(SpliceFlows *flows, SpliceFlow *flow, int side);
 
 /* @return bytes moved out; 0: blocked; < 0: the destination was reset */
 static ssize_t pump_out(SpliceFlows *flows, SpliceFlow *flow, int side)
@@ -586,7 +589,13 @@ static void on_flow_event(void *data, uint32_t key, uint32_t events)
 		l->urgent[side] = true;
 	if (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))
 		l->writable[side] = true;
-	if (f->phase == SPLICE_OPEN)
+	if (f->phase != SPLICE_OPEN)
+		return;
+	if ((events & (EPOLLERR | EPOLLHUP)) && !(f->half[!side].flags & SPLICE_HALF_DONE))
+		l->hung[side] = splice_is_closed(f->fd[side]);
+	if (l->hung[side] && (f->half[side].flags & SPLICE_HALF_DONE) && !l->reset_tries)
+		(void)on_side_reset(flows, f, side); /* nothing more is read of it, which would tell */
+	else
 		pump(flows, f);
 }
 

@@ -125,6 +125,28 @@ def _(near, far):
 	return seen, drain(near)
 
 
+@case('a reset behind the end of the stream, seen by one that neither reads nor writes', stack_differs=('out', 'in'))
+def _(near, far):
+	near.shutdown(socket.SHUT_WR)
+	seen = drain(far)
+	near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+	near.close()
+	waiter = select.poll()
+	waiter.register(far, 0)		# errors and hang-up only
+	return seen, bool(waiter.poll(TIMEOUT * 1000))
+
+
+@case('end of the stream and reset in one go, with bytes before', stack_differs=('out', 'in'))
+def _(near, far):
+	near.sendall(b'x' * 100000)
+	near.shutdown(socket.SHUT_WR)
+	near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+	near.close()
+	waiter = select.poll()
+	waiter.register(far, 0)
+	return bool(waiter.poll(TIMEOUT * 1000))
+
+
 @case('an answer and a reset right behind it: the answer is not lost', stack_differs=('out', 'in'))
 def _(near, far):
 	near.sendall(b'question that nobody reads')
