@@ -120,8 +120,7 @@ def test_all_of_it_killed(rig):
 	c = started(rig, 'gone')
 	rig.runc('start', c.cid)
 	until(answers, 'the port answers')
-	for p in c.helpers():
-		world.kill(p)
+	world.kill_all(c.helpers)
 	until(answers, 'the port answers again')
 	def told():
 		found = [e['MESSAGE'] for e in rig.journal.entries('SYSLOG_IDENTIFIER=conmon', 'CONTAINER_ID_FULL=' + c.cid)
@@ -171,8 +170,7 @@ def test_stop_on_failure(rig):
 	rig.runc('start', c.cid)
 	until(answers, 'the port answers')
 	open(flag, 'w').close()
-	for p in c.helpers():
-		world.kill(p)
+	world.kill_all(c.helpers)
 	c.payload = 0
 	until(lambda: os.path.exists(c.path('exits', c.exit_name)), 'the container was stopped', 90)
 	c.wait_end(137, c.name)
@@ -196,8 +194,7 @@ def main():
 			trouble = book.failures[before:]
 		except (AssertionError, TimeoutError, RuntimeError, OSError) as e:
 			trouble = ['%s: %s' % (type(e).__name__, e)]
-			for p in list(world.running(programs.helper)) + list(world.running(programs.conmon)):
-				world.kill(p)
+			world.kill_all(lambda: list(world.running(programs.helper)) + list(world.running(programs.conmon)))
 		bad += bool(trouble)
 		print('%sok %d %s' % ('not ' if trouble else '', i, f.__doc__))
 		for line in trouble:
