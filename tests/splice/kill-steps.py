@@ -150,7 +150,10 @@ def refusal(case, _):
 def refused_port(case, _):
 	"""Nobody listens in the guest: the client is reset."""
 	with case.open(HOST, '127.0.0.1', case.closed) as s:
-		tap.same(error_of(s), 0, 'connect()')
+		error = error_of(s)
+		if error == errno.ECONNRESET:	# it came before we looked
+			return
+		tap.same(error, 0, 'connect()')
 		s.settimeout(PATIENCE)
 		tap.same(read_all(s), (b'', errno.ECONNRESET), 'the end')
 
