@@ -161,11 +161,30 @@ static int batch_resume(LogSink *sink, LogContext *ctx)
 	}
 }
 
+/*
+ * A disk that was full is asked for the room of one record first: an attempt that has to be cut away again would be seen by whoever reads
+ * the file at that moment. @return 0, or the error that the write would have had
+ */
+static int ask_for_room(const LogSink *sink, const LogContext *ctx, const LogBatch *batch)
+{
+	const LogFile *file = &sink->file;
+	const char *end = memchr(ctx->out, '\n', batch->made);
+
+	if (!sink->error || !file->is_regular || !end)
+		return 0;
+	if (fallocate(file->fd, FALLOC_FL_KEEP_SIZE, lseek(file->fd, 0, SEEK_END), end + 1 - (const char *)ctx->out) == 0)
+		return 0;
+	return errno == ENOSPC || errno == EDQUOT ? -errno : 0; /* not every file system can tell */
+}
+
 /* Note the batch that stands formatted in ctx->out, and write it. */
 static int batch_begin(LogSink *sink, LogContext *ctx, const LogBatch *batch)
 {
 	LogFile *file = &sink->file;
+	int r = ask_for_room(sink, ctx, batch);
 
+	if (r < 0)
+		return r;
 	file->stream = batch->stream;
 	file->stamp = *batch->stamp;
 	file->made = batch->made;

@@ -67,8 +67,12 @@ def fail(text):
 
 
 def same(seen, wanted, what='value'):
-	if seen != wanted:
-		raise Failure('%s: wanted %r, saw %r' % (what, wanted, seen))
+	if seen == wanted:
+		return
+	if isinstance(seen, list) and isinstance(wanted, list) and len(seen) == len(wanted) > 8:
+		at = next(i for i, (a, b) in enumerate(zip(seen, wanted)) if a != b)
+		raise Failure('%s: first difference at %d: wanted %.500r, saw %.2000r' % (what, at, wanted[at], seen[at]))
+	raise Failure('%s: wanted %.4000r, saw %.4000r' % (what, wanted, seen))
 
 
 def true(condition, text):
