@@ -97,7 +97,7 @@ struct Supervisor {
 
 SuperviseReign supervise_reign(const Supervisor *sv);
 
-/** Publish this process as the one after @p before. @return 0, or -EEXIST: another one was faster, and is keeper */
+/** Publish this process as the one after @p before; takes @p pidfd over, its own, or negative. @return 0, or -EEXIST: another one was faster, and is keeper */
 int supervise_reign_begin(Supervisor *sv, uint64_t before, int pidfd);
 
 /* Replace this process' life by the keeper's: in a fresh clone made by a worker. Never returns. */

@@ -140,11 +140,11 @@ static void on_heartbeat(void *data)
 	supervise_heartbeat(sv);
 	event_timer_set(sv->heartbeat_timer,
 		sv->trimmed <= SUPERVISE_FAST_RESTS ? SUPERVISE_REST_MS : SUPERVISE_HEARTBEAT_MS);
+	(void)is_heir_gone(sv);
 	/*
 	 * Another worker may have put a new keeper in place, and closed the old pidfd in our shared table, before this
 	 * process came to see it readable: then the epoll set has lost it without a word.
 	 */
-	(void)is_heir_gone(sv);
 	if (sv->keeper_watch && sv->watched_keeper != supervise_reign(sv).number) {
 		event_source_remove(sv->keeper_watch);
 		sv->keeper_watch = NULL;
