@@ -64,6 +64,23 @@ write_pid(pid)
 	tap.same(t.logged(), b'a\r\nb\r\n')
 
 
+@test('C-98', 'a busy writer gets a larger pipe, also when its writes leave the last page of a full one partly empty', ours='2.1.6 leaves it at 64 KiB')
+def _(t):
+	rt = t.runtime("""import fcntl
+def flood():
+	block = (b'x' * 79 + b'\\n') * 819
+	for _ in range(1000):
+		os.write(1, block)
+		if fcntl.fcntl(1, fcntl.F_GETPIPE_SZ) > 65536:
+			break
+	os.write(1, b'%d\\n' % fcntl.fcntl(1, fcntl.F_GETPIPE_SZ))
+write_pid(payload(flood))
+""")
+	r = t.create(t.plain(), runtime=rt)
+	r.end()
+	tap.same(t.logged().splitlines()[-1], b'262144', 'size of the pipe')
+
+
 @test('C-92', 'terminal output is stdout, stderr of the container too', modes=BOTH)
 def _(t):
 	r, b, c = t.run('echo out; echo err >&2', terminal=True, attach=True)
