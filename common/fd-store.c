@@ -2,13 +2,10 @@
 
 #include "common/fd-store.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/fd-util.h"
@@ -158,55 +155,4 @@ bool fd_store_next(const FdStore *store, size_t *iter, const char **ret_name, in
 		return true;
 	}
 	return false;
-}
-
-#define SWEEP_MAX 256 /* candidates remembered between two looks; more are seen by the next pair of looks */
-
-static struct {
-	int fd;
-	dev_t dev;
-	ino_t ino;
-} candidates[SWEEP_MAX];
-static size_t n_candidates;
-
-static bool was_candidate(int fd, const struct stat *st)
-{
-	for (size_t i = 0; i < n_candidates; i++)
-		if (candidates[i].fd == fd && candidates[i].dev == st->st_dev &&
-			candidates[i].ino == st->st_ino)
-			return true;
-	return false;
-}
-
-int fd_store_sweep(FdStore *store, bool (*keep)(int fd, void *data), void *data)
-{
-	bool second_look = n_candidates > 0;
-	int closed = 0;
-	size_t found = 0;
-	DIR *dir = opendir("/proc/self/fd");
-	struct dirent *entry;
-
-	if (!dir)
-		return -errno;
-	while ((entry = readdir(dir))) {
-		int fd = atoi(entry->d_name);
-		struct stat st;
-
-		if (entry->d_name[0] == '.' || fd == dirfd(dir) || fd_store_has_fd(store, fd) ||
-			fstat(fd, &st) < 0 || (keep && keep(fd, data)))
-			continue;
-		if (second_look) {
-			if (was_candidate(fd, &st)) {
-				(void)fd_close(fd);
-				closed++;
-			}
-		} else if (found < SWEEP_MAX) {
-			candidates[found].fd = fd;
-			candidates[found].dev = st.st_dev;
-			candidates[found++].ino = st.st_ino;
-		}
-	}
-	(void)closedir(dir);
-	n_candidates = found;
-	return closed;
 }

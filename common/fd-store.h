@@ -4,8 +4,7 @@
  *
  * The processes of one container share one descriptor table (see docs/design.md), so an entry only says what a
  * number is for; it carries nothing. The registry lives in shared memory and survives any of its users.
- * Every long-lived descriptor (open for more than a second) of any process must be in it, otherwise
- * fd_store_sweep() takes it for the left-over of a killed process.
+ * A long-lived descriptor that is neither in it nor in a table of its owner's is taken for the left-over of a killed process.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -51,15 +50,3 @@ bool fd_store_has_fd(const FdStore *store, int fd);
  * @param ret_fd    its descriptor
  */
 bool fd_store_next(const FdStore *store, size_t *iter, const char **ret_name, int *ret_fd);
-
-/**
- * Close what nobody registered: two looks at /proc/self/fd, at least a second apart by the caller's timer. The first call
- * remembers unregistered descriptors and what they are (st_dev, st_ino), the second closes those that are still
- * the same and still unregistered.
- *
- * @param store  the registry
- * @param keep   asked for each candidate; true means "leave it"; may be NULL
- * @param data   for @p keep
- * @return how many were closed, or -errno
- */
-int fd_store_sweep(FdStore *store, bool (*keep)(int fd, void *data), void *data);

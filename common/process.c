@@ -206,10 +206,10 @@ void process_set_title(const char *role)
 #define STACK_TRIM_MAX 262144 /* how far down a busy start may have reached */
 
 /*
- * The kernel maps the stack only as far as it was used, and keeps more than this free below it: what is not mapped is passed over, with
- * ENOMEM when the rest is done.
+ * Give the stack pages below the caller's frame back. The kernel maps the stack only as far as it was used, and keeps more than this free
+ * below it: what is not mapped is passed over, with ENOMEM when the rest is done.
  */
-__attribute__((noinline)) void process_trim_stack(void)
+__attribute__((noinline)) static void trim_stack(void)
 {
 	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
 	uintptr_t here = (uintptr_t)__builtin_frame_address(0);
@@ -270,7 +270,7 @@ void process_prepare_clones(void)
 void process_settle_memory(void)
 {
 	(void)malloc_trim(0);
-	process_trim_stack();
+	trim_stack();
 }
 
 void process_rest(void)

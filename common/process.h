@@ -68,6 +68,3 @@ void process_settle_memory(void);
  * hundred. They are mapped again, from the page cache, when they are used.
  */
 void process_rest(void);
-
-/** Give the stack pages below the caller's frame back. */
-void process_trim_stack(void);

@@ -377,11 +377,11 @@ static void on_health_timer(void *data)
 /* What clone(2) gave our maker, since a filter may forbid pidfd_open(2); or of the first keeper, its own. */
 static int own_pidfd(Supervisor *sv)
 {
-	Heir *heir = &sv->shared->heirs[sv->heir];
+	Successor *successor = &sv->shared->successors[sv->successor];
 
 	if (!sv->reign_before)
 		return process_pidfd_open(getpid());
-	return atomic_load(&heir->pid) == getpid() ? atomic_exchange(&heir->pidfd, -1) : -1;
+	return atomic_load(&successor->pid) == getpid() ? atomic_exchange(&successor->pidfd, -1) : -1;
 }
 
 static int watch_signals(Supervisor *sv)
@@ -461,7 +461,7 @@ int supervise_keeper_run(Supervisor *sv)
 	sv->self = -1;
 	sv->quitting = false;
 	sv->trimmed = 0;
-	/* First of all: an heir that comes too late must not touch anything of the keeper's. */
+	/* First of all: a successor that comes too late must not touch anything of the keeper's. */
 	r = supervise_reign_begin(sv, sv->reign_before, own_pidfd(sv));
 	if (r < 0)
 		return r;

@@ -32,15 +32,15 @@ typedef struct {
 typedef struct {
 	_Atomic pid_t pid;
 	_Atomic int pidfd; /* -1: taken, or none */
-} Heir;
+} Successor;
 
-#define SUPERVISE_HEIRS 8 /* makings of a keeper that are told apart; two at a time are rare */
+#define SUPERVISE_SUCCESSORS 8 /* makings of a keeper that are told apart; two at a time are rare */
 
 typedef struct {
 	_Atomic uint64_t reign; /* the keeper, in one word (SuperviseReign) */
 	_Atomic pid_t claim; /* worker that is making a new keeper */
-	_Atomic unsigned heirs_made;
-	Heir heirs[SUPERVISE_HEIRS];
+	_Atomic unsigned successors_made;
+	Successor successors[SUPERVISE_SUCCESSORS];
 	_Atomic int survive;
 	_Atomic int finishing;
 	_Atomic int finish_value;
@@ -88,10 +88,10 @@ struct Supervisor {
 	uint64_t keeperless_ms; /* since when keeper number keeperless_number is gone */
 	unsigned keeperless_number;
 	unsigned watched_keeper; /* number of its reign */
-	uint64_t reign_before; /* in an heir: the reign that it is to follow */
-	pid_t heir_pid; /* the clone that is to be the next keeper; 0: none */
-	unsigned heir; /* index of it, or of ourselves */
-	uint64_t heir_made_ms;
+	uint64_t reign_before; /* in a successor: the reign that it is to follow */
+	pid_t successor_pid; /* the clone that is to be the next keeper; 0: none */
+	unsigned successor; /* index of it, or of ourselves */
+	uint64_t successor_made_ms;
 	bool tracing;
 };
 

@@ -27,12 +27,12 @@
 #include "common/process.h"
 
 #define KEEPER_KILLED_RT 3	   /* real-time signal, counted from SIGRTMIN */
-#define HEIR_LIMIT_MS 2000 /* for a clone to become keeper; then it is killed and another one is made */
+#define SUCCESSOR_LIMIT_MS 2000 /* for a clone to become keeper; then it is killed and another one is made */
 #define SENIOR_LIMIT_MS 2000 /* for a worker before us in the list to make the new keeper */
 #define KEEPER_LOOK_MS 20 /* while another worker makes the new keeper */
 
 static void watch_keeper(Supervisor *sv);
-static bool is_heir_gone(Supervisor *sv);
+static bool is_successor_gone(Supervisor *sv);
 
 /* A stop of the keeper that we trace: hand on what it was, let nothing change for it. */
 static void on_traced_keeper(void *data, uint32_t signal)
@@ -115,7 +115,7 @@ _Noreturn void supervise_become_worker(Supervisor *sv, unsigned index, unsigned 
 	sv->heartbeat_timer = sv->keeper_timer = NULL;
 	sv->tracing = false;
 	sv->trimmed = 0;
-	sv->heir_pid = 0;
+	sv->successor_pid = 0;
 	(void)sigprocmask(SIG_SETMASK, &sv->original_mask, NULL);
 	bind_to_keeper(sv);
 	process_set_title(spec->name);
@@ -140,7 +140,7 @@ static void on_heartbeat(void *data)
 	supervise_heartbeat(sv);
 	event_timer_set(sv->heartbeat_timer,
 		sv->trimmed <= SUPERVISE_FAST_RESTS ? SUPERVISE_REST_MS : SUPERVISE_HEARTBEAT_MS);
-	(void)is_heir_gone(sv);
+	(void)is_successor_gone(sv);
 	/*
 	 * Another worker may have put a new keeper in place, and closed the old pidfd in our shared table, before this
 	 * process came to see it readable: then the epoll set has lost it without a word.
@@ -234,23 +234,23 @@ static bool claim_keeper_role(Supervisor *sv)
 }
 
 /* What is left of a clone that was to be keeper: nothing, if it has come to be that. @return whether there may be another one */
-static bool is_heir_gone(Supervisor *sv)
+static bool is_successor_gone(Supervisor *sv)
 {
-	Heir *heir = &sv->shared->heirs[sv->heir];
+	Successor *successor = &sv->shared->successors[sv->successor];
 	siginfo_t info = {0};
 	int pidfd;
 
-	if (supervise_reign(sv).pid == sv->heir_pid)
-		sv->heir_pid = 0;
-	if (sv->heir_pid == 0)
+	if (supervise_reign(sv).pid == sv->successor_pid)
+		sv->successor_pid = 0;
+	if (sv->successor_pid == 0)
 		return true;
-	if (waitid(P_PID, (id_t)sv->heir_pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0) {
-		if (event_now_ms() - sv->heir_made_ms >= HEIR_LIMIT_MS)
-			(void)kill(sv->heir_pid, SIGKILL); /* our child, so the number is its own */
+	if (waitid(P_PID, (id_t)sv->successor_pid, &info, WEXITED | WNOHANG) == 0 && info.si_pid == 0) {
+		if (event_now_ms() - sv->successor_made_ms >= SUCCESSOR_LIMIT_MS)
+			(void)kill(sv->successor_pid, SIGKILL); /* our child, so the number is its own */
 		return false;
 	}
-	sv->heir_pid = 0;
-	pidfd = atomic_exchange(&heir->pidfd, -1);
+	sv->successor_pid = 0;
+	pidfd = atomic_exchange(&successor->pidfd, -1);
 	if (pidfd >= 0) /* it was killed before its first instruction */
 		(void)fd_close(pidfd);
 	return true;
@@ -262,23 +262,23 @@ static bool is_heir_gone(Supervisor *sv)
  */
 static void make_keeper(Supervisor *sv, uint64_t before)
 {
-	Heir *heir;
+	Successor *successor;
 	pid_t pid;
 
-	if (!is_heir_gone(sv))
+	if (!is_successor_gone(sv))
 		return;
-	sv->heir = atomic_fetch_add(&sv->shared->heirs_made, 1) % SUPERVISE_HEIRS;
+	sv->successor = atomic_fetch_add(&sv->shared->successors_made, 1) % SUPERVISE_SUCCESSORS;
 	sv->reign_before = before;
-	heir = &sv->shared->heirs[sv->heir];
-	atomic_store(&heir->pid, 0);
-	atomic_store(&heir->pidfd, -1);
-	pid = process_clone_recorded(&heir->pid, &heir->pidfd);
+	successor = &sv->shared->successors[sv->successor];
+	atomic_store(&successor->pid, 0);
+	atomic_store(&successor->pidfd, -1);
+	pid = process_clone_recorded(&successor->pid, &successor->pidfd);
 	if (pid == 0)
 		supervise_become_keeper(sv);
 	if (pid < 0)
 		return; /* out of processes or descriptors: the timer tries again */
-	sv->heir_pid = pid;
-	sv->heir_made_ms = event_now_ms();
+	sv->successor_pid = pid;
+	sv->successor_made_ms = event_now_ms();
 }
 
 static void on_keeper_timer(void *data)
@@ -330,7 +330,7 @@ static void watch_keeper(Supervisor *sv)
 	SuperviseReign reign = supervise_reign(sv);
 	bool ended;
 
-	(void)is_heir_gone(sv);
+	(void)is_successor_gone(sv);
 	if (sv->keeper_watch)
 		return;
 	sv->watched_keeper = reign.number;
@@ -346,7 +346,7 @@ static void watch_keeper(Supervisor *sv)
 		keeper_is_gone(sv);
 		return;
 	}
-	if (!sv->keeper_watch || sv->heir_pid)
+	if (!sv->keeper_watch || sv->successor_pid)
 		event_timer_set(sv->keeper_timer, KEEPER_LOOK_MS);
 }
 
@@ -377,7 +377,7 @@ void supervise_stand_by(Supervisor *sv)
 
 		supervise_heartbeat(sv);
 		(void)poll(&keeper, 1, SUPERVISE_HEARTBEAT_MS);
-		(void)is_heir_gone(sv);
+		(void)is_successor_gone(sv);
 		if (!has_ended(reign) || supervise_reign(sv).word != reign.word)
 			continue;
 		sv->watched_keeper = reign.number;

@@ -13,7 +13,7 @@ UNIT_TESTS += \
 # The monitor's modules are compiled into their tests.
 UNIT_TESTS += tests/unit/test-source tests/unit/test-exact-send tests/unit/test-log-file tests/unit/test-rate
 tests_unit_test_rate_SOURCES = tests/unit/test-rate.c conmon/rate.c
-EXTRA_DIST += tests/unit/kill-steps.h
+EXTRA_DIST += tests/unit/kill-steps.h tests/unit/supervise-rig.h
 tests_unit_test_source_SOURCES = tests/unit/test-source.c conmon/ring.c conmon/source.c
 tests_unit_test_exact_send_SOURCES = tests/unit/test-exact-send.c conmon/exact-send.c
 tests_unit_test_log_file_SOURCES = tests/unit/test-log-file.c conmon/diag.c conmon/log-allowlist.c conmon/exact-send.c conmon/ring.c \

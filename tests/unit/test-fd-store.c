@@ -102,29 +102,6 @@ static void test_entry_of_a_killed_process_stays(void)
 	fd_store_close(store, "born-elsewhere");
 }
 
-static bool keep_one(int fd, void *data)
-{
-	return fd <= 2 || fd == *(int *)data;
-}
-
-static void test_sweep_closes_only_what_nobody_knows(void)
-{
-	FdStore *store = fd_store_new();
-	int registered = null_fd(), stray = null_fd(), kept = null_fd(), later;
-
-	g_assert_cmpint(fd_store_put(store, "registered", registered), ==, 0);
-	g_assert_cmpint(fd_store_sweep(store, keep_one, &kept), ==, 0);
-	later = null_fd();
-	g_assert_cmpint(fd_store_sweep(store, keep_one, &kept), >=, 1);
-	g_assert_false(fd_is_open(stray));
-	g_assert_true(fd_is_open(registered));
-	g_assert_true(fd_is_open(kept));
-	g_assert_true(fd_is_open(later));
-	(void)close(later);
-	(void)close(kept);
-	fd_store_close(store, "registered");
-}
-
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -134,8 +111,5 @@ int main(int argc, char **argv)
 	g_test_add_func("/fd-store/replace/closes-the-old", test_replace_closes_the_old);
 	g_test_add_func(
 		"/fd-store/shared/entry-of-a-killed-process-stays", test_entry_of_a_killed_process_stays);
-	/* last: it closes what the test program itself had open besides */
-	g_test_add_func(
-		"/fd-store/sweep/closes-only-what-nobody-knows", test_sweep_closes_only_what_nobody_knows);
 	return g_test_run();
 }

@@ -7,53 +7,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <glib.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/event-loop.h"
-#include "common/shared-memory.h"
-#include "common/supervise.h"
+#include "tests/unit/supervise-rig.h"
 
-#define DEADLINE_MS 10000
 #define STEPS_MAX 400 /* of one process; far more than there are */
 #define STEPS_BEHIND 8 /* that a process takes, behind a clone, before it waits for events again */
 
-typedef struct {
-	_Atomic int finish;
-	_Atomic int keeper_starts;
-	Supervisor *sv;
-} Seen;
-
-static Seen *seen;
-
-#define WAIT_UNTIL(condition)                                                                                \
-	do {                                                                                                 \
-		uint64_t end = event_now_ms() + DEADLINE_MS;                                                 \
-		while (!(condition)) {                                                                       \
-			g_assert_cmpuint(event_now_ms(), <, end);                                            \
-			(void)usleep(500);                                                                   \
-		}                                                                                            \
-	} while (0)
-
 /* --- the daemon --- */
-
-static void look_at_wishes(void *data)
-{
-	EventLoop *loop = data;
-
-	if (atomic_load(&seen->finish)) {
-		supervise_finish(seen->sv, 42);
-		event_loop_quit(loop, 0);
-		return;
-	}
-	(void)event_loop_add_timer(loop, 2, look_at_wishes, loop);
-}
 
 static int run_worker(Supervisor *sv, void *data, unsigned restarts, unsigned step)
 {
@@ -61,15 +26,9 @@ static int run_worker(Supervisor *sv, void *data, unsigned restarts, unsigned st
 
 	supervise_set_filtered(sv); /* as the network's: keepers cloned from here can ask for no pidfd */
 	g_assert_cmpint(supervise_attach_loop(sv, loop), ==, 0);
-	look_at_wishes(loop);
+	rig_look_at_wishes(loop);
 	supervise_ready(sv, "");
 	(void)event_loop_run(loop);
-	return 0;
-}
-
-static int on_keeper_start(Supervisor *sv, void *data, EventLoop *loop)
-{
-	atomic_fetch_add(&seen->keeper_starts, 1);
 	return 0;
 }
 
@@ -77,16 +36,10 @@ static const SuperviseWorker workers[] = {{.name = "worker", .run = run_worker, 
 
 static pid_t start_keeper(void)
 {
-	SuperviseConfig config = {.workers = workers, .n_workers = 1, .on_keeper_start = on_keeper_start};
-	pid_t pid;
+	SuperviseConfig config = {.workers = workers, .n_workers = 1, .on_keeper_start = rig_on_keeper_start};
+	pid_t pid = rig_start_keeper(&config, true);
 
-	memset(seen, 0, sizeof(*seen));
-	seen->sv = supervise_new(&config);
-	g_assert_nonnull(seen->sv);
-	pid = fork();
-	if (pid == 0)
-		_exit(supervise_keeper_run(seen->sv) & 255);
-	WAIT_UNTIL(supervise_is_ready(seen->sv, "worker"));
+	WAIT_UNTIL(supervise_is_ready(rig->sv, "worker"));
 	return pid;
 }
 
@@ -130,16 +83,16 @@ static void assert_whole(pid_t old_keeper)
 {
 	pid_t keeper, worker;
 
-	WAIT_UNTIL((keeper = supervise_pid(seen->sv, "keeper")) != old_keeper && is_alive(keeper));
-	WAIT_UNTIL(is_alive(supervise_pid(seen->sv, "worker")) && supervise_is_ready(seen->sv, "worker"));
+	WAIT_UNTIL((keeper = supervise_pid(rig->sv, "keeper")) != old_keeper && is_alive(keeper));
+	WAIT_UNTIL(is_alive(supervise_pid(rig->sv, "worker")) && supervise_is_ready(rig->sv, "worker"));
 	WAIT_UNTIL(count_processes() == 2);
-	worker = supervise_pid(seen->sv, "worker");
+	worker = supervise_pid(rig->sv, "worker");
 	g_assert_cmpint(kill(worker, SIGKILL), ==, 0);
-	WAIT_UNTIL(supervise_pid(seen->sv, "worker") > 0 && supervise_pid(seen->sv, "worker") != worker &&
-		   supervise_is_ready(seen->sv, "worker"));
-	g_assert_cmpint(supervise_pid(seen->sv, "keeper"), ==, keeper);
+	WAIT_UNTIL(supervise_pid(rig->sv, "worker") > 0 && supervise_pid(rig->sv, "worker") != worker &&
+		   supervise_is_ready(rig->sv, "worker"));
+	g_assert_cmpint(supervise_pid(rig->sv, "keeper"), ==, keeper);
 	g_assert_cmpint(count_processes(), ==, 2);
-	atomic_store(&seen->finish, 1);
+	atomic_store(&rig->finish, 1);
 	WAIT_UNTIL(count_processes() == 0);
 }
 
@@ -199,7 +152,7 @@ static pid_t first_keeper;
 
 static bool is_taken_over(void)
 {
-	return supervise_pid(seen->sv, "keeper") != first_keeper && atomic_load(&seen->keeper_starts) >= 2;
+	return supervise_pid(rig->sv, "keeper") != first_keeper && atomic_load(&rig->keeper_starts) >= 2;
 }
 
 static void test_new_keeper_killed(void)
@@ -208,7 +161,7 @@ static void test_new_keeper_killed(void)
 	int step;
 
 	for (step = 0; reached; step++) {
-		pid_t keeper = first_keeper = start_keeper(), worker = supervise_pid(seen->sv, "worker");
+		pid_t keeper = first_keeper = start_keeper(), worker = supervise_pid(rig->sv, "worker");
 		pid_t next = follow_to_clone(keeper, worker);
 
 		g_assert_cmpint(step, <, STEPS_MAX);
@@ -242,7 +195,7 @@ static void test_worker_killed_behind_the_clone(void)
 	for (int step = 0; step < 2 * STEPS_BEHIND; step++) {
 		pid_t keeper = start_keeper();
 
-		kill_behind_the_clone(keeper, supervise_pid(seen->sv, "worker"), step / 2, step & 1);
+		kill_behind_the_clone(keeper, supervise_pid(rig->sv, "worker"), step / 2, step & 1);
 		assert_whole(keeper);
 	}
 }
@@ -252,7 +205,7 @@ static void test_keeper_killed_behind_the_clone(void)
 	for (int step = 0; step < 2 * STEPS_BEHIND; step++) {
 		pid_t keeper = start_keeper();
 
-		kill_behind_the_clone(supervise_pid(seen->sv, "worker"), keeper, step / 2, step & 1);
+		kill_behind_the_clone(supervise_pid(rig->sv, "worker"), keeper, step / 2, step & 1);
 		assert_whole(keeper);
 	}
 }
@@ -261,14 +214,14 @@ static void test_keeper_killed_behind_the_clone(void)
 static void test_slow_keeper(void)
 {
 	for (int i = 0; i < 3; i++) {
-		pid_t keeper = start_keeper(), worker = supervise_pid(seen->sv, "worker");
+		pid_t keeper = start_keeper(), worker = supervise_pid(rig->sv, "worker");
 		pid_t next = follow_to_clone(keeper, worker);
 
 		g_assert_cmpint(ptrace(PTRACE_DETACH, worker, NULL, NULL), ==, 0);
 		(void)usleep(200000); /* many looks of the worker; however long it is, the outcome is the same */
 		g_assert_cmpint(count_processes(), ==, 2);
 		g_assert_cmpint(ptrace(PTRACE_DETACH, next, NULL, NULL), ==, 0);
-		WAIT_UNTIL(supervise_pid(seen->sv, "keeper") == next);
+		WAIT_UNTIL(supervise_pid(rig->sv, "keeper") == next);
 		assert_whole(keeper);
 	}
 }
@@ -276,7 +229,7 @@ static void test_slow_keeper(void)
 /* One that never comes is replaced. */
 static void test_hanging_keeper(void)
 {
-	pid_t keeper = start_keeper(), worker = supervise_pid(seen->sv, "worker");
+	pid_t keeper = start_keeper(), worker = supervise_pid(rig->sv, "worker");
 	pid_t next = follow_to_clone(keeper, worker);
 
 	g_assert_cmpint(kill(next, SIGSTOP), ==, 0);
@@ -289,9 +242,8 @@ static void test_hanging_keeper(void)
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
-	g_assert_cmpint(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), ==, 0);
+	rig_init();
 	g_assert_cmpint(setpgid(0, 0), ==, 0);
-	seen = shared_memory_new(sizeof(*seen));
 	g_test_add_func("/supervise/take-over/new-keeper-killed-at-every-step", test_new_keeper_killed);
 	g_test_add_func("/supervise/take-over/worker-killed-at-every-step-behind-the-clone",
 		test_worker_killed_behind_the_clone);

@@ -6,49 +6,29 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <netinet/in.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "common/event-loop.h"
 #include "common/fd-util.h"
 #include "common/process.h"
-#include "common/shared-memory.h"
 #include "common/supervise-private.h"
-
-#define DEADLINE_MS 10000
+#include "tests/unit/supervise-rig.h"
 
 typedef struct {
 	_Atomic int events[8]; /* counts by SuperviseEventKind */
 	_Atomic int last_cause_status;
 	_Atomic int starts, max_step;
-	_Atomic int keeper_starts;
 	_Atomic int crash; /* workers abort at once */
 	_Atomic int hang; /* workers stop beating */
 	_Atomic int slow; /* workers do not become ready */
-	_Atomic int finish;
 	_Atomic int listen_fd;
 	int port;
-	Supervisor *sv;
 } Seen;
 
 static Seen *seen;
-
-static void look_at_wishes(void *data)
-{
-	EventLoop *loop = data;
-
-	if (atomic_load(&seen->finish)) {
-		supervise_finish(seen->sv, 42);
-		event_loop_quit(loop, 0);
-		return;
-	}
-	(void)event_loop_add_timer(loop, 2, look_at_wishes, loop);
-}
 
 static int run_worker(Supervisor *sv, void *data, unsigned restarts, unsigned step)
 {
@@ -75,7 +55,7 @@ static int run_worker(Supervisor *sv, void *data, unsigned restarts, unsigned st
 	}
 	g_assert_cmpint(fd_store_get(supervise_store(sv), "listener"), >=, 0);
 	g_assert_cmpint(supervise_attach_loop(sv, loop), ==, 0);
-	look_at_wishes(loop);
+	rig_look_at_wishes(loop);
 	supervise_ready(sv, "listener");
 	(void)event_loop_run(loop);
 	return 0;
@@ -86,12 +66,6 @@ static void on_event(Supervisor *sv, void *data, const SuperviseEvent *event)
 	atomic_fetch_add(&seen->events[event->kind], 1);
 	if (event->kind == SUPERVISE_DIED)
 		atomic_store(&seen->last_cause_status, event->status);
-}
-
-static int on_keeper_start(Supervisor *sv, void *data, EventLoop *loop)
-{
-	atomic_fetch_add(&seen->keeper_starts, 1);
-	return 0;
 }
 
 static void on_signal(Supervisor *sv, void *data, int signal)
@@ -123,30 +97,14 @@ static pid_t start_keeper(bool survive)
 		.workers = workers,
 		.n_workers = n_workers,
 		.on_event = on_event,
-		.on_keeper_start = on_keeper_start,
+		.on_keeper_start = rig_on_keeper_start,
 		.on_signal = on_signal,
 		.keeper_signals = signals,
 	};
-	pid_t pid;
 
 	memset(seen, 0, sizeof(*seen));
-	seen->sv = supervise_new(&config);
-	g_assert_nonnull(seen->sv);
-	supervise_set_survive_keeper(seen->sv, survive);
-	pid = fork();
-	if (pid == 0)
-		_exit(supervise_keeper_run(seen->sv) & 255);
-	return pid;
+	return rig_start_keeper(&config, survive);
 }
-
-#define WAIT_UNTIL(condition)                                                                                \
-	do {                                                                                                 \
-		uint64_t end = event_now_ms() + DEADLINE_MS;                                                 \
-		while (!(condition)) {                                                                       \
-			g_assert_cmpuint(event_now_ms(), <, end);                                            \
-			(void)usleep(500);                                                                   \
-		}                                                                                            \
-	} while (0)
 
 static int wait_status(pid_t pid)
 {
@@ -170,16 +128,16 @@ static int connect_port(void)
 
 static bool worker_is_new(pid_t old)
 {
-	pid_t pid = supervise_pid(seen->sv, "worker");
+	pid_t pid = supervise_pid(rig->sv, "worker");
 
-	return pid > 0 && pid != old && supervise_is_ready(seen->sv, "worker");
+	return pid > 0 && pid != old && supervise_is_ready(rig->sv, "worker");
 }
 
 static void assert_nobody_left(void)
 {
 	int status;
 
-	/* we are a subreaper: everything that was started ends up as our child */
+	/* everything that was started ends up as our child */
 	WAIT_UNTIL(waitpid(-1, &status, WNOHANG) < 0 && errno == ECHILD);
 }
 
@@ -189,7 +147,7 @@ static void test_killed_worker_restarts_and_port_stays(void)
 
 	for (int i = 0; i < 30; i++) {
 		WAIT_UNTIL(worker_is_new(old));
-		old = supervise_pid(seen->sv, "worker");
+		old = supervise_pid(rig->sv, "worker");
 		g_assert_cmpint(connect_port(), ==, 0);
 		g_assert_cmpint(kill(old, SIGKILL), ==, 0);
 		g_assert_cmpint(connect_port(), ==, 0);
@@ -209,7 +167,7 @@ static void test_stopped_worker_is_replaced(void)
 	pid_t keeper = start_keeper(true), old;
 
 	WAIT_UNTIL(worker_is_new(0));
-	old = supervise_pid(seen->sv, "worker");
+	old = supervise_pid(rig->sv, "worker");
 	g_assert_cmpint(kill(old, SIGSTOP), ==, 0);
 	WAIT_UNTIL(worker_is_new(old));
 	g_assert_cmpint(atomic_load(&seen->events[SUPERVISE_HUNG]), ==, 1);
@@ -223,14 +181,14 @@ static void test_killed_keeper_is_replaced(void)
 	pid_t keeper = start_keeper(true), next, old;
 
 	WAIT_UNTIL(worker_is_new(0));
-	old = supervise_pid(seen->sv, "worker");
+	old = supervise_pid(rig->sv, "worker");
 	for (int i = 0; i < 10; i++) {
 		g_assert_cmpint(kill(keeper, SIGKILL), ==, 0);
 		/* The report comes last: a keeper killed before it never reports. */
-		WAIT_UNTIL((next = supervise_pid(seen->sv, "keeper")) != keeper &&
-			   atomic_load(&seen->keeper_starts) == i + 2 &&
+		WAIT_UNTIL((next = supervise_pid(rig->sv, "keeper")) != keeper &&
+			   atomic_load(&rig->keeper_starts) == i + 2 &&
 			   atomic_load(&seen->events[SUPERVISE_NEW_KEEPER]) == i + 1);
-		g_assert_cmpint(supervise_pid(seen->sv, "worker"), ==, old);
+		g_assert_cmpint(supervise_pid(rig->sv, "worker"), ==, old);
 		g_assert_cmpint(connect_port(), ==, 0);
 		keeper = next;
 	}
@@ -238,7 +196,7 @@ static void test_killed_keeper_is_replaced(void)
 	g_assert_cmpint(kill(old, SIGKILL), ==, 0);
 	WAIT_UNTIL(worker_is_new(old));
 	g_assert_cmpint(connect_port(), ==, 0);
-	atomic_store(&seen->finish, 1);
+	atomic_store(&rig->finish, 1);
 	WAIT_UNTIL(kill(keeper, 0) < 0 || (waitpid(keeper, NULL, WNOHANG) == keeper));
 	assert_nobody_left();
 	g_assert_cmpint(connect_port(), ==, -ECONNREFUSED);
@@ -254,31 +212,31 @@ static void test_each_worker_sees_each_keeper_die(void)
 	n_workers = 2;
 	keeper = start_keeper(true);
 	n_workers = 1;
-	WAIT_UNTIL(worker_is_new(0) && supervise_is_ready(seen->sv, "other"));
+	WAIT_UNTIL(worker_is_new(0) && supervise_is_ready(rig->sv, "other"));
 	for (int i = 0; i < 4; i++) {
 		g_assert_cmpint(kill(keeper, SIGKILL), ==, 0);
-		WAIT_UNTIL((next = supervise_pid(seen->sv, "keeper")) != keeper &&
-			   atomic_load(&seen->keeper_starts) == 2 * i + 2);
+		WAIT_UNTIL((next = supervise_pid(rig->sv, "keeper")) != keeper &&
+			   atomic_load(&rig->keeper_starts) == 2 * i + 2);
 		keeper = next;
 		g_usleep((SUPERVISE_HEARTBEAT_MS + 200) *
 			 1000); /* one heartbeat, by which both have seen the new one */
-		dies = supervise_pid(seen->sv, names[i % 2]);
+		dies = supervise_pid(rig->sv, names[i % 2]);
 		g_assert_cmpint(kill(dies, SIGSTOP), ==, 0);
 		g_assert_cmpint(kill(keeper, SIGKILL), ==, 0);
-		WAIT_UNTIL((next = supervise_pid(seen->sv, "keeper")) != keeper &&
-			   atomic_load(&seen->keeper_starts) == 2 * i + 3);
+		WAIT_UNTIL((next = supervise_pid(rig->sv, "keeper")) != keeper &&
+			   atomic_load(&rig->keeper_starts) == 2 * i + 3);
 		keeper = next;
 		g_assert_cmpint(kill(dies, SIGKILL), ==, 0);
-		WAIT_UNTIL(supervise_pid(seen->sv, names[i % 2]) > 0 &&
-			   supervise_pid(seen->sv, names[i % 2]) != dies &&
-			   supervise_is_ready(seen->sv, names[i % 2]));
+		WAIT_UNTIL(supervise_pid(rig->sv, names[i % 2]) > 0 &&
+			   supervise_pid(rig->sv, names[i % 2]) != dies &&
+			   supervise_is_ready(rig->sv, names[i % 2]));
 	}
-	atomic_store(&seen->finish, 1);
+	atomic_store(&rig->finish, 1);
 	assert_nobody_left();
 }
 
 /* Two clones were made to follow the same keeper: the machine was busy, and a second worker did not know of the first's. */
-static void test_of_two_heirs_one_succeeds(void)
+static void test_of_two_successors_one_succeeds(void)
 {
 	SuperviseConfig config = {.workers = workers, .n_workers = 1};
 	Supervisor *sv = supervise_new(&config);
@@ -304,32 +262,32 @@ static void test_of_two_heirs_one_succeeds(void)
 }
 
 /* A clone that hangs before it is keeper is replaced, and when it wakes up it goes away. */
-static void test_hanging_heir_is_replaced(void)
+static void test_hanging_successor_is_replaced(void)
 {
 	const SuperviseShared *shared;
-	pid_t keeper = start_keeper(true), heir = 0;
+	pid_t keeper = start_keeper(true), successor = 0;
 	unsigned made;
 
-	shared = seen->sv->shared;
+	shared = rig->sv->shared;
 	WAIT_UNTIL(worker_is_new(0));
 	for (int i = 0; i < 5; i++) {
-		made = atomic_load(&shared->heirs_made);
+		made = atomic_load(&shared->successors_made);
 		g_assert_cmpint(kill(keeper, SIGKILL), ==, 0);
 		for (uint64_t end = event_now_ms() + DEADLINE_MS; event_now_ms() < end;)
-			if (atomic_load(&shared->heirs_made) != made &&
-				(heir = atomic_load(&shared->heirs[made % SUPERVISE_HEIRS].pid)) > 0)
+			if (atomic_load(&shared->successors_made) != made &&
+				(successor = atomic_load(&shared->successors[made % SUPERVISE_SUCCESSORS].pid)) > 0)
 				break;
-		g_assert_cmpint(kill(heir, SIGSTOP), ==, 0);
-		if (supervise_reign(seen->sv).pid == heir) { /* it was faster than the signal */
-			(void)kill(heir, SIGCONT);
+		g_assert_cmpint(kill(successor, SIGSTOP), ==, 0);
+		if (supervise_reign(rig->sv).pid == successor) { /* it was faster than the signal */
+			(void)kill(successor, SIGCONT);
 		} else {
-			WAIT_UNTIL(supervise_reign(seen->sv).pid != keeper);
-			g_assert_cmpint(supervise_reign(seen->sv).pid, !=, heir);
+			WAIT_UNTIL(supervise_reign(rig->sv).pid != keeper);
+			g_assert_cmpint(supervise_reign(rig->sv).pid, !=, successor);
 		}
-		keeper = supervise_reign(seen->sv).pid;
+		keeper = supervise_reign(rig->sv).pid;
 		g_assert_cmpint(connect_port(), ==, 0);
 	}
-	atomic_store(&seen->finish, 1);
+	atomic_store(&rig->finish, 1);
 	assert_nobody_left();
 }
 
@@ -338,8 +296,8 @@ static void test_finish_gives_the_status(void)
 	pid_t keeper = start_keeper(true);
 
 	WAIT_UNTIL(worker_is_new(0));
-	atomic_store(&seen->finish, 1);
-	g_assert_cmpint(wait_status(keeper), ==, 42 << 8);
+	atomic_store(&rig->finish, 1);
+	g_assert_cmpint(wait_status(keeper), ==, RIG_FINISH_VALUE << 8);
 	assert_nobody_left();
 }
 
@@ -350,7 +308,7 @@ static void test_kill_is_a_stop_and_nothing_is_left_at_the_reap(void)
 		pid_t keeper = start_keeper(false), worker;
 
 		WAIT_UNTIL(worker_is_new(0));
-		worker = supervise_pid(seen->sv, "worker");
+		worker = supervise_pid(rig->sv, "worker");
 		g_assert_cmpint(kill(keeper, SIGKILL), ==, 0);
 		g_assert_cmpint(waitpid(keeper, NULL, 0), ==, keeper);
 		g_assert_cmpint(connect_port(), ==, -ECONNREFUSED);
@@ -380,9 +338,9 @@ static void test_killed_before_ready_is_no_crash(void)
 	WAIT_UNTIL(worker_is_new(0));
 	atomic_store(&seen->slow, 1);
 	for (int i = 0; i < 4; i++) {
-		old = supervise_pid(seen->sv, "worker");
+		old = supervise_pid(rig->sv, "worker");
 		g_assert_cmpint(kill(old, SIGKILL), ==, 0);
-		WAIT_UNTIL(supervise_pid(seen->sv, "worker") > 0 && supervise_pid(seen->sv, "worker") != old);
+		WAIT_UNTIL(supervise_pid(rig->sv, "worker") > 0 && supervise_pid(rig->sv, "worker") != old);
 	}
 	atomic_store(&seen->slow, 0);
 	WAIT_UNTIL(worker_is_new(0));
@@ -400,7 +358,7 @@ static void test_crash_loop_backs_off_and_degrades(void)
 	keeper = start_keeper(true);
 	WAIT_UNTIL(worker_is_new(0));
 	atomic_store(&seen->crash, 1);
-	g_assert_cmpint(kill(supervise_pid(seen->sv, "worker"), SIGABRT), ==, 0);
+	g_assert_cmpint(kill(supervise_pid(rig->sv, "worker"), SIGABRT), ==, 0);
 	WAIT_UNTIL(atomic_load(&seen->max_step) == 2);
 	g_assert_cmpint(atomic_load(&seen->starts), <, 20); /* not a storm */
 	atomic_store(&seen->crash, 0);
@@ -413,7 +371,7 @@ static void test_crash_loop_backs_off_and_degrades(void)
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
-	g_assert_cmpint(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), ==, 0);
+	rig_init();
 	seen = shared_memory_new(sizeof(*seen));
 	g_test_add_func("/supervise/worker/killed-restarts-and-port-stays",
 		test_killed_worker_restarts_and_port_stays);
@@ -425,8 +383,8 @@ int main(int argc, char **argv)
 	g_test_add_func("/supervise/keeper/killed-is-replaced", test_killed_keeper_is_replaced);
 	g_test_add_func(
 		"/supervise/keeper/each-worker-sees-each-keeper-die", test_each_worker_sees_each_keeper_die);
-	g_test_add_func("/supervise/keeper/of-two-heirs-one-succeeds", test_of_two_heirs_one_succeeds);
-	g_test_add_func("/supervise/keeper/hanging-heir-is-replaced", test_hanging_heir_is_replaced);
+	g_test_add_func("/supervise/keeper/of-two-successors-one-succeeds", test_of_two_successors_one_succeeds);
+	g_test_add_func("/supervise/keeper/hanging-successor-is-replaced", test_hanging_successor_is_replaced);
 	g_test_add_func("/supervise/keeper/returns-the-finish-value", test_finish_gives_the_status);
 	g_test_add_func("/supervise/keeper/kill-is-a-stop-and-nothing-is-left-at-the-reap",
 		test_kill_is_a_stop_and_nothing_is_left_at_the_reap);
