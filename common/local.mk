@@ -20,5 +20,3 @@ lib_tandem_libtandem_common_so_SOURCES = \
 lib_tandem_libtandem_common_so_CFLAGS = $(AM_CFLAGS) -fPIC
 lib_tandem_libtandem_common_so_LDFLAGS = $(AM_LDFLAGS) -shared -Wl,-soname,libtandem-common.so -Wl,--exclude-libs,ALL
 lib_tandem_libtandem_common_so_LDADD = $(CAP_LIBS)
-# Not in the library, see there.
-confine_filter_sources = common/confine-filter.c

@@ -1,5 +1,5 @@
 bin_PROGRAMS += netns-helper/netns-helper
-netns_helper_netns_helper_SOURCES = $(confine_filter_sources) \
+netns_helper_netns_helper_SOURCES = \
 	netns-helper/main.c netns-helper/worker.h netns-helper/inbound.h \
 	netns-helper/address-plan.c netns-helper/address-plan.h \
 	netns-helper/api-list.c netns-helper/api-list.h \
@@ -40,9 +40,20 @@ netns_helper_netns_helper_SOURCES = $(confine_filter_sources) \
 	netns-helper/splice-table.c netns-helper/splice-table.h \
 	netns-helper/usage.c netns-helper/usage.h \
 	netns-helper/worker.c
-netns_helper_netns_helper_CFLAGS = $(AM_CFLAGS) $(SLIRP_CFLAGS) $(JANSSON_CFLAGS) $(MNL_CFLAGS) $(NFTNL_CFLAGS) $(GLIB_CFLAGS) $(CAP_CFLAGS) $(SECCOMP_CFLAGS)
+netns_helper_netns_helper_CFLAGS = $(AM_CFLAGS) $(SLIRP_CFLAGS) $(JANSSON_CFLAGS) $(MNL_CFLAGS) $(NFTNL_CFLAGS) $(GLIB_CFLAGS) $(CAP_CFLAGS)
 netns_helper_netns_helper_LDFLAGS = $(AM_LDFLAGS) $(COMMON_RPATH)
-netns_helper_netns_helper_LDADD = $(COMMON_LIBS) $(SLIRP_LIBS) $(JANSSON_LIBS) $(NFTNL_LIBS) $(MNL_LIBS) $(GLIB_LIBS) $(CAP_LIBS) $(SECCOMP_LIBS)
+netns_helper_netns_helper_LDADD = $(COMMON_LIBS) $(SLIRP_LIBS) $(JANSSON_LIBS) $(NFTNL_LIBS) $(MNL_LIBS) $(GLIB_LIBS) $(CAP_LIBS)
+nodist_netns_helper_netns_helper_SOURCES = netns-helper/seccomp-table.h
 dist_man_MANS += netns-helper/netns-helper.1
 netnshelperdocdir = $(docdir)/netns-helper
 dist_netnshelperdoc_DATA = netns-helper/PROTOCOL.md
+
+# The system call filters, compiled here and now. Where the machine that builds can't run programs of the one that they are for,
+# $EMULATOR can (configure --help).
+noinst_PROGRAMS += netns-helper/seccomp-compile
+netns_helper_seccomp_compile_SOURCES = netns-helper/seccomp-compile.c
+netns_helper_seccomp_compile_LDADD = $(SECCOMP_LIBS)
+BUILT_SOURCES += netns-helper/seccomp-table.h
+CLEANFILES += netns-helper/seccomp-table.h
+netns-helper/seccomp-table.h: netns-helper/seccomp-compile$(EXEEXT)
+	$(AM_V_GEN)$(EMULATOR) netns-helper/seccomp-compile$(EXEEXT) >$@.tmp && mv $@.tmp $@

@@ -4,8 +4,9 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <seccomp.h>
 #include <slirp/libslirp.h>
+
+#include "netns-helper/seccomp-filter.h"
 
 /*
  * Every "--token" in here is a promise: engines grep for it and then use it unasked (N-50, N-52). The word "version" in lower case must not
@@ -62,13 +63,11 @@ int usage_print_help(FILE *out)
 
 int usage_print_version(FILE *out)
 {
-	const struct scmp_version *seccomp = seccomp_version();
-
 	fprintf(out, "slirp4netns version 1.3.2+tandem.%s\n", PACKAGE_VERSION);
 	fprintf(out, "commit: %s\n", GIT_COMMIT[0] ? GIT_COMMIT : "unknown");
 	fprintf(out, "libslirp: %s\n", slirp_version_string());
 	fprintf(out, "SLIRP_CONFIG_VERSION_MAX: %d\n", SLIRP_CONFIG_VERSION_MAX);
-	fprintf(out, "libseccomp: %u.%u.%u\n", seccomp->major, seccomp->minor, seccomp->micro);
+	fprintf(out, "libseccomp: %s\n", seccomp_filter_library());
 	return finish(out);
 }
 

@@ -48,4 +48,5 @@ tests_unit_test_flow_table_SOURCES = tests/unit/test-flow-table.c netns-helper/f
 tests_unit_test_ports_text_SOURCES = tests/unit/test-ports-text.c netns-helper/ports-text.c netns-helper/address-plan.c
 UNIT_TESTS += tests/unit/test-ip-fragments
 tests_unit_test_ip_fragments_SOURCES = tests/unit/test-ip-fragments.c netns-helper/ip-fragments.c
-tests_unit_test_process_SOURCES = tests/unit/test-process.c $(confine_filter_sources)
+UNIT_TESTS += tests/unit/test-seccomp-filter
+tests_unit_test_seccomp_filter_SOURCES = tests/unit/test-seccomp-filter.c netns-helper/seccomp-filter.c

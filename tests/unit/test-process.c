@@ -4,14 +4,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/capability.h>
 #include <sys/prctl.h>
-#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -94,54 +92,6 @@ static void test_capabilities_are_dropped(void)
 	g_assert_cmpint(status_of(pid), ==, 0);
 }
 
-static int run_denied(int (*call)(void))
-{
-	static const char *const deny[] = {"unshare", CONFINE_NEW_TRACING, "no_such_call", NULL};
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		unsigned skipped = 0;
-
-		ConfineFilter *filter;
-
-		if (confine_filter_new(deny, &filter, &skipped) < 0 || skipped != 1 ||
-			confine_filter_load(filter) < 0)
-			_exit(2);
-		_exit(call() & 1);
-	}
-	return status_of(pid);
-}
-
-static int call_unshare(void)
-{
-	(void)unshare(CLONE_FS);
-	return 0;
-}
-
-static int call_seize(void)
-{
-	(void)ptrace(PTRACE_SEIZE, getppid(), NULL, NULL);
-	return 0;
-}
-
-static int call_listen(void)
-{
-	return ptrace(PTRACE_LISTEN, getppid(), NULL, NULL) == 0; /* ESRCH: not traced */
-}
-
-static int call_allowed(void)
-{
-	return getppid() < 0;
-}
-
-static void test_denied_calls_kill(void)
-{
-	g_assert_cmpint(WTERMSIG(run_denied(call_unshare)), ==, SIGSYS);
-	g_assert_cmpint(WTERMSIG(run_denied(call_seize)), ==, SIGSYS);
-	g_assert_cmpint(run_denied(call_listen), ==, 0);
-	g_assert_cmpint(run_denied(call_allowed), ==, 0);
-}
-
 static void test_ring_is_contiguous_over_its_end(void)
 {
 	size_t size = 1 << 16;
@@ -186,7 +136,6 @@ int main(int argc, char **argv)
 	g_test_add_func("/process/pidfd/exit-status-of-a-reaped-process", test_exit_status_through_the_pidfd);
 	g_test_add_func("/process/cause/in-words", test_cause_in_words);
 	g_test_add_func("/confine/capabilities/dropped-but-kept-ones", test_capabilities_are_dropped);
-	g_test_add_func("/confine/seccomp/denied-calls-kill", test_denied_calls_kill);
 	g_test_add_func("/shared-memory/new/objects-of-parent-and-child-are-different",
 		test_small_objects_of_parent_and_child_are_different);
 	g_test_add_func("/shared-memory/ring/contiguous-over-its-end", test_ring_is_contiguous_over_its_end);
