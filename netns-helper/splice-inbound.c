@@ -323,8 +323,7 @@ void splice_inbound_adopt(SpliceInbound *in)
 		if (f->phase == SPLICE_ASKING)
 			ask(in, f, true);
 	}
-	(void)splice_nursery_fill(
-		in->c.nursery, 2 * SPLICE_NURSERY_MAX); /* what is missing is made when it is needed */
+	event_timer_set(in->fill, 0); /* once we serve: who needs a socket before that makes it */
 }
 
 void splice_inbound_free(SpliceInbound *in)
