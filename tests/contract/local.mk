@@ -26,6 +26,7 @@ NETWORK_CONTRACT_TESTS = \
 	tests/contract/network/x-protocol-examples.py \
 	tests/contract/network/x-survival.py \
 	tests/contract/network/clients/buildah.py \
+	tests/contract/network/clients/docker.py \
 	tests/contract/network/clients/rootlesskit.py
 TESTS += $(NETWORK_CONTRACT_TESTS)
 EXTRA_DIST += $(NETWORK_CONTRACT_TESTS) \
