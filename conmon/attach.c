@@ -3,8 +3,9 @@
  *
  * Every client has its own position in each ring; packets go out by exact-send, so that a client gets every byte once
  * whatever happens to the monitor. A client that reads is waited for (C-121): the ring fills and the container with it. One that
- * has taken nothing for --attach-stall seconds while it holds up a stream is left behind: what the ring can't keep for it is dropped and
- * counted, and it is told the number when it reads again.
+ * has taken nothing for --attach-stall seconds while it holds up a stream is left behind: what the ring can't keep for it goes to a file
+ * (backlog.h). What does not fit there either is lost; it is told how much that was where it is missing. It is waited for again once it has
+ * taken as much as a ring holds.
  */
 #include "config.h"
 
@@ -24,9 +25,10 @@
 #include "conmon/diag.h"
 #include "conmon/monitor-private.h"
 
-#define TICKET_TOLD STREAMS		/* in tickets: no position moves, the gap has been told */
 #define OWNER_FIRST LOG_SINKS_MAX	/* in tickets: owners below are sinks */
 #define ACCEPT_MAX 1024			/* per look; a bound */
+
+static const char *const backlog_names[STREAMS] = { "backlog.stdout", "backlog.stderr" };
 
 static void client_name(char name[static FD_STORE_NAME_MAX], unsigned index)
 {
@@ -254,10 +256,7 @@ void attach_commit(Monitor *m, const ExactTicket *ticket)
 {
 	Client *client = &m->st->clients[ticket->owner - OWNER_FIRST];
 
-	if (ticket->stream == TICKET_TOLD)
-		client->told_bytes = ticket->note;
-	else
-		atomic_store_explicit(&client->pos[ticket->stream], ticket->to, memory_order_release);
+	atomic_store_explicit(&client->pos[ticket->stream], ticket->to, memory_order_release);
 }
 
 static int packet_send(Monitor *m, unsigned index, ExactTicket *ticket, char type, const char *data, size_t size)
@@ -279,32 +278,37 @@ static int packet_send(Monitor *m, unsigned index, ExactTicket *ticket, char typ
 	return 0;
 }
 
-/* Tell a client that reads again what it has missed. */
-static int gap_send(Monitor *m, unsigned index)
+/* Tell a client where the gap is that it has come to. */
+static int gap_send(Monitor *m, unsigned index, ExactTicket *ticket, uint64_t lost)
 {
-	const Client *client = &m->st->clients[index];
-	ExactTicket ticket = { .stream = TICKET_TOLD, .note = client->lost_bytes };
 	char text[128];
 	int size = snprintf(text, sizeof(text), "\r\n[conmon: %llu bytes of output dropped, this client did not read]\r\n",
-			(unsigned long long)(client->lost_bytes - client->told_bytes));
+			(unsigned long long)lost);
 
-	return packet_send(m, index, &ticket, 2 + STREAM_ERR, text, (size_t)size);
+	return packet_send(m, index, ticket, 2 + STREAM_ERR, text, (size_t)size);
 }
 
 static int chunk_send(Monitor *m, unsigned index, unsigned stream)
 {
-	const Ring *ring = &m->st->rings[stream];
-	uint64_t pos = m->st->clients[index].pos[stream];
-	uint64_t size = ring_head(ring) - pos;
+	Client *client = &m->st->clients[index];
+	uint64_t pos = client->pos[stream];
 	ExactTicket ticket = { .stream = stream };
+	char copy[ATTACH_CHUNK_MAX];
+	const char *data;
+	int r;
 
-	if (size > ATTACH_CHUNK_MAX)
-		size = ATTACH_CHUNK_MAX;
-	ticket.to = pos + size;
-	return packet_send(m, index, &ticket, (char)(2 + stream), ring_at(ring, pos), size);
+	if (!backlog_find(&m->st->backlogs[stream], m->store, backlog_names[stream], &m->st->rings[stream], pos, copy, sizeof(copy), &data,
+			    &ticket.to))
+		return gap_send(m, index, &ticket, ticket.to - pos);
+	r = packet_send(m, index, &ticket, (char)(2 + stream), data, (size_t)(ticket.to - pos));
+	if (r < 0)
+		return r;
+	if (client->is_behind && (client->caught_up += ticket.to - pos) >= STREAM_RING_SIZE)
+		client->is_behind = 0;
+	return 0;
 }
 
-static bool client_has_output(const Monitor *m, const Client *client)
+bool attach_has_output(const Monitor *m, const Client *client)
 {
 	for (unsigned s = 0; s < STREAMS && !client->is_deaf; s++)
 		if (client->pos[s] != ring_head(&m->st->rings[s]))
@@ -317,8 +321,6 @@ static int client_send(Monitor *m, unsigned index)
 	Client *client = &m->st->clients[index];
 	int r = 0;
 
-	if (client->lost_bytes != client->told_bytes)
-		r = gap_send(m, index);
 	for (unsigned s = 0; s < STREAMS && r >= 0; s++)
 		while (r >= 0 && client->pos[s] != ring_head(&m->st->rings[s]))
 			r = chunk_send(m, index, s);
@@ -339,6 +341,29 @@ static void client_is_deaf(Monitor *m, unsigned index)
 	m->again = true;
 }
 
+static bool takes_output(const Client *client)
+{
+	return client->is_used && !client->is_deaf;
+}
+
+/* The position of the client that is farthest behind. */
+static uint64_t lowest_position(const Monitor *m, unsigned stream)
+{
+	uint64_t lowest = ring_head(&m->st->rings[stream]);
+
+	for (unsigned i = 0; i < (unsigned)m->st->n_clients_high; i++)
+		if (takes_output(&m->st->clients[i]) && m->st->clients[i].pos[stream] < lowest)
+			lowest = m->st->clients[i].pos[stream];
+	return lowest;
+}
+
+static void backlogs_release(Monitor *m)
+{
+	for (unsigned s = 0; s < STREAMS; s++)
+		if (m->st->backlogs[s].base < m->st->backlogs[s].to)
+			backlog_release(&m->st->backlogs[s], m->store, backlog_names[s], lowest_position(m, s));
+}
+
 bool attach_send(Monitor *m)
 {
 	bool waits = false;
@@ -350,7 +375,7 @@ bool attach_send(Monitor *m)
 		ClientView *view = &m->views[i];
 		int r;
 
-		if (!client->is_used || !client_has_output(m, client))
+		if (!client->is_used || !attach_has_output(m, client))
 			continue;
 		if (view->can_write) {
 			r = client_send(m, i);
@@ -367,42 +392,51 @@ bool attach_send(Monitor *m)
 			client->progress_ms = event_now_ms();
 		waits = true;
 	}
+	backlogs_release(m);
 	return waits;
 }
 
 /* --- policy --- */
 
+/* From here on the ring has to keep what a client has not taken. */
+static uint64_t ring_position(const Monitor *m, const Client *client, unsigned stream)
+{
+	uint64_t floor = m->st->backlogs[stream].floor;
+
+	return client->pos[stream] > floor ? client->pos[stream] : floor;
+}
+
 uint64_t attach_tail(const Monitor *m, unsigned stream)
 {
 	uint64_t tail = ring_head(&m->st->rings[stream]);
 
-	for (unsigned i = 0; i < (unsigned)m->st->n_clients_high; i++)
-		if (m->st->clients[i].is_used && !m->st->clients[i].is_deaf && m->st->clients[i].pos[stream] < tail)
-			tail = m->st->clients[i].pos[stream];
+	for (unsigned i = 0; i < (unsigned)m->st->n_clients_high; i++) {
+		const Client *client = &m->st->clients[i];
+
+		if (takes_output(client) && ring_position(m, client, stream) < tail)
+			tail = ring_position(m, client, stream);
+	}
 	return tail;
 }
 
-bool attach_make_room(Monitor *m, unsigned stream, uint64_t tail)
+void attach_make_room(Monitor *m, unsigned stream, uint64_t tail)
 {
 	const Ring *ring = &m->st->rings[stream];
-	bool must_wait = false;
+	uint64_t to = tail + ring->size / 2;
 
+	if (attach_tail(m, stream) > tail)
+		return;	/* it is not for us that it is full */
+	if (to > ring_head(ring))
+		to = ring_head(ring);
 	for (unsigned i = 0; i < (unsigned)m->st->n_clients_high; i++) {
-		Client *client = &m->st->clients[i];
-		uint64_t to = tail + ring->size / 2;
+		const Client *client = &m->st->clients[i];
 
-		if (!client->is_used || client->is_deaf || client->pos[stream] > tail)
-			continue;
-		if (!client->is_behind) {
-			must_wait = true;
-			continue;
-		}
-		if (to > ring_head(ring))
-			to = ring_head(ring);
-		client->lost_bytes += to - client->pos[stream];
-		atomic_store_explicit(&client->pos[stream], to, memory_order_release);
+		if (takes_output(client) && !client->is_behind && ring_position(m, client, stream) < to)
+			to = ring_position(m, client, stream);
 	}
-	return must_wait;
+	if (to > tail)
+		backlog_take(&m->st->backlogs[stream], m->store, backlog_names[stream], ring, lowest_position(m, stream), tail, to,
+			(uint64_t)m->conmon->options->attach_backlog);
 }
 
 bool attach_look_for_stalls(Monitor *m, uint64_t now_ms)
@@ -418,6 +452,7 @@ bool attach_look_for_stalls(Monitor *m, uint64_t now_ms)
 		if (!client->is_used || client->is_deaf || client->is_behind || !client->progress_ms || now_ms - client->progress_ms < limit)
 			continue;
 		diag_warn("Attach client %u has not read for %u ms, no longer waiting for it", i, (unsigned)limit);
+		client->caught_up = 0;
 		client->is_behind = 1;
 		if (m->conmon->options->attach_detaches)
 			attach_drop(m, i);
@@ -431,17 +466,30 @@ bool attach_is_drained(const Monitor *m)
 	for (unsigned i = 0; i < (unsigned)m->st->n_clients_high; i++) {
 		const Client *client = &m->st->clients[i];
 
-		if (client->is_used && !client->is_behind && client_has_output(m, client))
+		if (client->is_used && !client->is_behind && attach_has_output(m, client))
 			return false;
 	}
 	return true;
 }
 
+/* It keeps its connection until it has read the rest: the reaper sees to that. */
+static bool may_linger(const Monitor *m, const Client *client)
+{
+	const ConmonOptions *o = m->conmon->options;
+
+	return m->st->released && o->attach_backlog > 0 && !o->attach_detaches && attach_has_output(m, client);
+}
+
 void attach_close_all(Monitor *m)
 {
-	for (unsigned i = 0; i < (unsigned)m->st->n_clients_high; i++)
-		if (m->st->clients[i].is_used)
+	for (unsigned i = 0; i < (unsigned)m->st->n_clients_high; i++) {
+		Client *client = &m->st->clients[i];
+
+		if (client->is_used && may_linger(m, client))
+			client->has_eof = 1;	/* what it sends interests nobody any more */
+		else if (client->is_used)
 			attach_drop(m, i);
+	}
 	event_source_remove(m->listen_source);
 	m->listen_source = NULL;
 	fd_store_close(m->store, FD_ATTACH);

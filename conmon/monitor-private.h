@@ -8,6 +8,7 @@
 
 #include "common/event-loop.h"
 
+#include "conmon/backlog.h"
 #include "conmon/exact-send.h"
 #include "conmon/log/driver.h"
 #include "conmon/monitor.h"
@@ -43,8 +44,8 @@ typedef struct {
 	_Atomic uint64_t pos[STREAMS];
 	_Atomic int has_eof;	/* has ended its sending side */
 	_Atomic int is_deaf;	/* takes no output any more, but may have sent input that is still to be delivered */
-	_Atomic int is_behind;	/* stalled too long: what it misses is dropped and counted */
-	uint64_t lost_bytes, told_bytes;
+	_Atomic int is_behind;	/* stalled too long: not waited for */
+	uint64_t caught_up;	/* bytes it has taken since */
 	uint64_t grace;		/* bytes it had sent when another one's EOF came; still to be taken */
 	uint64_t progress_ms;
 } Client;
@@ -63,6 +64,7 @@ struct MonitorState {
 	_Atomic int wanted_rows, wanted_columns;	/* resize that waits for the console, + 1; 0: none */
 	_Atomic int text_is_made;	/* shared->failure_text is filled in */
 	uint64_t drain_bound[STREAMS];	/* position up to which the final drain reads; 0: not set */
+	Backlog backlogs[STREAMS];
 	_Atomic int n_clients_high;
 	Rate rates[STREAMS];
 	Client clients[CLIENTS_MAX];	/* last: pages of unused slots are never touched */
@@ -176,12 +178,15 @@ void attach_accept(Monitor *m);
 /** Send what the rings hold for the clients, as far as they take it. @return whether someone waits for room in its socket */
 bool attach_send(Monitor *m);
 uint64_t attach_tail(const Monitor *m, unsigned stream);
-bool attach_make_room(Monitor *m, unsigned stream, uint64_t tail);
+/** The ring is full up to @p tail: move what it holds for those who are behind to the backlog, unless others need it. */
+void attach_make_room(Monitor *m, unsigned stream, uint64_t tail);
 bool attach_look_for_stalls(Monitor *m, uint64_t now_ms);
 /** Everything that was read has been sent to everyone who is not behind. */
 bool attach_is_drained(const Monitor *m);
 void attach_commit(Monitor *m, const ExactTicket *ticket);
+/** The container's output is over: clients that have all of it are closed, the others are left to linger.h; nobody new comes. */
 void attach_close_all(Monitor *m);
+bool attach_has_output(const Monitor *m, const Client *client);
 /** The client has gone (or is sent away). */
 void attach_drop(Monitor *m, unsigned index);
 /** Poll for what is of interest now. */

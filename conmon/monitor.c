@@ -100,7 +100,7 @@ size_t monitor_room(Monitor *m, unsigned stream)
 		return 0;
 	/* Both are asked: each drops what its hopeless ones hold. */
 	(void)sinks_make_room(m, stream, tail);
-	(void)attach_make_room(m, stream, tail);
+	attach_make_room(m, stream, tail);
 	return ring_free(ring, stream_tail(m, stream));
 }
 

@@ -1,11 +1,13 @@
 # The monitor process; included by local.mk.
 conmon_monitor_sources = \
 	conmon/attach.c \
+	conmon/backlog.c conmon/backlog.h \
 	conmon/console.c \
 	conmon/control.c \
 	conmon/exact-send.c conmon/exact-send.h \
 	conmon/failure-text.c \
 	conmon/input.c \
+	conmon/linger.c conmon/linger.h \
 	conmon/log/address.c \
 	conmon/log/backups.c conmon/log/backups.h \
 	conmon/log/datagram.c \

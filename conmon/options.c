@@ -15,6 +15,7 @@
  * full speed afterwards, and after five seconds of 100 MB/s that lasts so long that its other writes take longer, too.
  */
 #define ATTACH_STALL_DEFAULT 1
+#define ATTACH_BACKLOG_DEFAULT (64 * 1024 * 1024)	/* bytes: what somebody may want to page through */
 #define DEFAULT_SOCKET_DIR "/var/run/crio"
 
 static const char description[] =
@@ -33,6 +34,8 @@ static const char description[] =
 
 static const OptionEntry entries[] = {
 	FLAG("api-version", 0, api_version, "Use version 1 of the message keys and of the exec flow"),
+	INT64("attach-backlog", 0, attach_backlog,
+		"Bytes of each stream to keep in a file for clients that do not read (default 64 MiB; 0: none)", "BYTES"),
 	STRING("attach-policy", 0, attach_policy,
 		"What becomes of a client that does not read: drop-behind (default), detach", "POLICY"),
 	INT("attach-stall", 0, attach_stall,
@@ -154,6 +157,7 @@ ConmonOptions *options_parse(int argc, char **argv, char **ret_reason)
 	o->log_size_max = o->log_global_size_max = -1;
 	o->log_max_files = 1;
 	o->attach_stall = ATTACH_STALL_DEFAULT;
+	o->attach_backlog = ATTACH_BACKLOG_DEFAULT;
 	o->log_rate_burst = 1;
 	o->log_k8s_fd = -1;
 	o->log_level = "warn";

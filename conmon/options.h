@@ -42,6 +42,7 @@ typedef struct {
 	int64_t log_backups_max;		/* bytes of all backups of a log; <= 0 unlimited */
 	int64_t log_rotate_age;			/* seconds; <= 0 never */
 	int attach_stall;			/* seconds that a client which does not read may hold up the container */
+	int64_t attach_backlog;			/* bytes of each stream that are kept in a file for such clients; 0: none */
 	int64_t log_size_max, log_global_size_max;	/* bytes; <= 0 unlimited */
 	bool log_rotate;
 	int log_max_files;

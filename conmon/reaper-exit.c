@@ -286,10 +286,14 @@ static int exit_value(const ReaperState *state)
 	return value == 0 && atomic_load(&state->exit_trouble) ? 1 : value;
 }
 
+/* What bears the container's name goes first: it may be started again while somebody still reads what it said. */
 bool reaper_phase_end(Reaper *r)
 {
 	objects_remove_symlink(r->conmon);
+	state_file_remove(r->conmon->state);
 	child_reap_all(r->state);
+	if (r->linger && !linger_is_over(r->linger))
+		return false;
 	return reaper_go_to(r, PHASE_DONE);
 }
 

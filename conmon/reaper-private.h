@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "common/event-loop.h"
+#include "conmon/linger.h"
 #include "conmon/network.h"
 #include "conmon/reaper.h"
 
@@ -21,6 +22,8 @@ typedef struct {
 	EventLoop *loop;
 	EventTimer *timer;
 	Network *network;
+	Linger *linger;		/* NULL: nobody, or not looked yet */
+	bool linger_looked;
 	EventSource *runtime_source, *payload_source, *command_source, *monitor_source;
 	bool oom_watched;
 } Reaper;

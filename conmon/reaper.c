@@ -120,10 +120,22 @@ static bool (*const phases[])(Reaper *) = {
 	[PHASE_FAILURE_STOP] = reaper_phase_failure_stop,
 };
 
+/* Once the monitor has ended; also the next reaper, in whichever phase. */
+static void linger_begin(Reaper *r)
+{
+	ReaperPhase phase = reaper_phase(r->state);
+
+	if (r->linger_looked || phase <= PHASE_DRAIN || phase > PHASE_END)
+		return;
+	r->linger_looked = true;
+	r->linger = linger_new(r->conmon, r->loop, on_timer, r);
+}
+
 static void advance(Reaper *r)
 {
-	while (phases[reaper_phase(r->state)](r))
-		;
+	do {
+		linger_begin(r);
+	} while (phases[reaper_phase(r->state)](r));
 }
 
 static void on_kick(void *data, uint32_t events)

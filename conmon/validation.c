@@ -15,6 +15,7 @@
 #define LOG_RATE_MAX (100LL * 1000 * 1000 * 1000) /* per second; no overflow in rate.c */
 #define LOG_RATE_BURST_MAX 3600 /* seconds */
 #define ATTACH_STALL_MAX 86400 /* seconds */
+#define ATTACH_BACKLOG_MAX (1LL << 40) /* bytes */
 #define LOG_FIELDS_MAX (192 * 1024) /* bytes; with a record below LOG_OUT_SIZE */
 #define LOG_FIELDS_JSON_MAX (32 * 1024) /* the same if each byte becomes six */
 #define JOURNALD_CID_MIN 13 /* characters: CONTAINER_ID is its first 12 */
@@ -391,6 +392,11 @@ static int check_log_policies(ConmonOptions *o)
 	}
 	if (o->attach_stall < 0 || o->attach_stall > ATTACH_STALL_MAX) {
 		diag_error("--attach-stall must be 0 to %d seconds, got %d", ATTACH_STALL_MAX, o->attach_stall);
+		return -EINVAL;
+	}
+	if (o->attach_backlog < 0 || o->attach_backlog > ATTACH_BACKLOG_MAX) {
+		diag_error("--attach-backlog must be 0 to %lld bytes, got %lld", (long long)ATTACH_BACKLOG_MAX,
+			(long long)o->attach_backlog);
 		return -EINVAL;
 	}
 	return 0;

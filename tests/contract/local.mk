@@ -46,6 +46,7 @@ CONMON_CONTRACT_TESTS = \
 	tests/contract/conmon/c073-c088-runtime.py \
 	tests/contract/conmon/c089-c101-stdio.py \
 	tests/contract/conmon/c102-c123-attach.py \
+	tests/contract/conmon/attach-backlog.py \
 	tests/contract/conmon/c124-c135-control.py \
 	tests/contract/conmon/c136-c159-k8s-file.py \
 	tests/contract/conmon/log-policies.py \

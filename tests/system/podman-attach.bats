@@ -127,3 +127,48 @@ attached_clients()
 	eq "$status" 137
 	pod rm -f -t 0 e6
 }
+
+# Nothing reads the pipeline until the container is over: what is in pipes and sockets then is a small part of it.
+gone()
+{
+	! pod container exists "$1"
+}
+
+@test "a pipeline that is read after the container's end gets every byte, and the status" {
+	local lines=2500000
+	pod run --name late --network none "$IMAGE" sh -c "seq $lines; exit 7" 3>&- |
+		{ wait_for container_is late exited && exec sha1sum; } >"$WORK/late.sum"
+	eq "${PIPESTATUS[*]}" "7 0"
+	eq "$(cat "$WORK/late.sum")" "$(seq $lines | sha1sum)"
+	eq "$(pod wait late)" 7
+	pod rm late
+	pod run --rm --name late2 --network none "$IMAGE" sh -c "seq $lines; exit 8" 3>&- | { wait_for gone late2 && exec sha1sum; } >"$WORK/late.sum"
+	eq "${PIPESTATUS[*]}" "8 0"
+	eq "$(cat "$WORK/late.sum")" "$(seq $lines | sha1sum)"
+}
+
+@test "a container starts again while somebody still reads what it said before" {
+	local lines=1500000 script size running
+	script="[ -e /tmp/second ] && { while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 3; }; touch /tmp/second; seq $lines"
+	size=$(seq $lines | wc -c)
+	# podman run then waits for the end of the second life
+	pod run --name again --network none "$IMAGE" sh -c "$script" 3>&- |
+		{ wait_for container_is again exited && pod start again >/dev/null && head -c "$size" | sha1sum; } >"$WORK/again.sum" 3>&- &
+	running=$!
+	wait_for test -s "$WORK/again.sum"
+	eq "$(cat "$WORK/again.sum")" "$(seq $lines | sha1sum)"
+	container_is again running
+	pod exec again touch /tmp/go
+	wait $running
+	eq "$(pod wait again)" 3
+	pod rm again
+}
+
+@test "an exec session whose output is read late" {
+	local lines=1500000
+	pod run -d --name talks --network none "$IMAGE" sleep 1000
+	pod exec talks sh -c "seq $lines; touch /tmp/over; exit 9" 3>&- | { wait_for pod exec talks test -e /tmp/over && exec sha1sum; } >"$WORK/talks.sum"
+	eq "${PIPESTATUS[*]}" "9 0"
+	eq "$(cat "$WORK/talks.sum")" "$(seq $lines | sha1sum)"
+	pod rm -f -t 0 talks
+}

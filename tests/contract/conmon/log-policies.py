@@ -84,7 +84,7 @@ def _(t):
 def _(t):
 	b = t.bundle('dd if=/dev/zero bs=65536 count=200 2>/dev/null; echo done > /shared/done; read x < /shared/go; echo end')
 	gate = b.fifo()
-	r = t.create(b, '--attach-stall', '0')
+	r = t.create(b, '--attach-stall', '0', '--attach-backlog', '0')
 	c = t.attach(b)
 	b.start()
 	b.wait_file('done')

@@ -51,9 +51,10 @@ def _(t):
 	t.ctl(b, '2 0 0\n')
 	go()
 	tap.same(t.exit_file(b, 15), '3')
-	tap.same(r.end(), 3)
 	tap.has(reader.read_end(), b'over\n')
 	tap.true(not stalled.ended, 'the stalled one never read')
+	stalled.close()
+	tap.same(r.end(), 3)
 
 
 @test('C-121 W-2', 'a terminal\'s resize works while a client does not read', ours='W-2: everything waits for it')
@@ -61,13 +62,15 @@ def _(t):
 	r, b, go = gated(t, 'stty -echo; read x < /shared/go; seq 60000; touch /shared/written; read x < /shared/go; stty size > /shared/size; exit 3',
 		terminal=True)
 	r.settle()
-	t.attach(b)
+	stalled = t.attach(b)
 	r.serving(1)
 	go()
 	b.wait_file('written', 15)
 	t.ctl(b, '1 31 41\n')
 	tap.until(lambda: sizes(b) == b'31 41', 'the size is set')
 	go()
+	tap.same(t.exit_file(b, 15), '3')
+	stalled.close()
 	tap.same(r.end(), 3)
 	tap.same(b.wait_file('size'), b'31 41\n')
 
