@@ -50,6 +50,8 @@ CONMON_CONTRACT_TESTS = \
 	tests/contract/conmon/c124-c135-control.py \
 	tests/contract/conmon/c136-c159-k8s-file.py \
 	tests/contract/conmon/log-policies.py \
+	tests/contract/conmon/log-rotation.py \
+	tests/contract/conmon/log-syslog-tcp.py \
 	tests/contract/conmon/c160-c169-rotation.py \
 	tests/contract/conmon/c170-c178-journald.py \
 	tests/contract/conmon/c179-c187-passthrough-oom.py \
