@@ -35,6 +35,7 @@ netns_helper_netns_helper_SOURCES = \
 	netns-helper/splice-outbound.c netns-helper/splice-outbound.h \
 	netns-helper/splice-pacing.c netns-helper/splice-pacing.h \
 	netns-helper/splice-pipes.c netns-helper/splice-pipes.h \
+	netns-helper/splice-private.h netns-helper/splice-pump.c netns-helper/splice-teardown.c \
 	netns-helper/splice-policy.c netns-helper/splice-policy.h \
 	netns-helper/splice-socket.c netns-helper/splice-socket.h \
 	netns-helper/splice-table.c netns-helper/splice-table.h \
