@@ -17,6 +17,7 @@ netns_helper_netns_helper_SOURCES = \
 	netns-helper/guest-configure.c \
 	netns-helper/guest-link.c netns-helper/guest-link.h \
 	netns-helper/ip-fragments.c netns-helper/ip-fragments.h \
+	netns-helper/keep-alive.c netns-helper/keep-alive.h \
 	netns-helper/keeper.c netns-helper/keeper.h \
 	netns-helper/kept.c netns-helper/kept.h \
 	netns-helper/options.c netns-helper/options.h \

@@ -10,12 +10,8 @@
 #include <netinet/tcp.h>
 
 #include "netns-helper/checksum.h"
+#include "netns-helper/keep-alive.h"
 #include "netns-helper/slirp-private.h"
-
-/* A connection whose other end on the host side has vanished without a word ends some day: 10 minutes and 5 probes. */
-#define HOST_KEEPALIVE_IDLE_S 600
-#define HOST_KEEPALIVE_INTERVAL_S 60
-#define HOST_KEEPALIVE_PROBES 5
 
 #define LARGE_MIN (64 * 1024) /* bytes; anything that large is a mapping of its own */
 
@@ -140,19 +136,11 @@ static void on_timer_mod(void *data, int64_t expire_ms, void *opaque)
 
 static void on_register_fd(int fd, void *opaque)
 {
-	const int on = 1, idle = HOST_KEEPALIVE_IDLE_S, interval = HOST_KEEPALIVE_INTERVAL_S,
-		  probes = HOST_KEEPALIVE_PROBES;
-
 	if (fd < 0)
 		return;
 	slirp_engine_note_fd(opaque, fd);
 	slirp_connect_begin(opaque, fd);
-	/* Not TCP: refused, and no matter. */
-	if (setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle)) < 0)
-		return;
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
-	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	keep_alive_set(fd, KEEP_ALIVE_HOST);
 }
 
 static void on_unregister_fd(int fd, void *opaque)

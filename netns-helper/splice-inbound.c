@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/fd-util.h"
+#include "netns-helper/keep-alive.h"
 #include "netns-helper/splice-pacing.h"
 #include "netns-helper/splice-policy.h"
 #include "netns-helper/splice-socket.h"
@@ -265,6 +266,7 @@ int splice_inbound_add(void *engine, const Forward *forward)
 		free(port);
 		return r;
 	}
+	keep_alive_set(forward->fd, KEEP_ALIVE_HOST); /* for the clients that are accepted */
 	splice_pacing_before(&in->pacing, forward->fd);
 	port->next = in->ports;
 	in->ports = port;

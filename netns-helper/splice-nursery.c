@@ -8,6 +8,7 @@
 
 #include "common/fd-util.h"
 #include "netns-helper/gateway.h"
+#include "netns-helper/keep-alive.h"
 
 #define HANDSHAKE_MS 200 /* over loopback it is done when connect() returns, unless softirqs are put off */
 
@@ -27,6 +28,9 @@ SpliceNursery *splice_nursery_new(SpliceTable *table, FdStore *store)
 	n->listener[1] = fd_store_get(store, GATEWAY_NURSERY6);
 	n->seed[0] = fd_store_get(store, GATEWAY_SEED);
 	n->seed[1] = fd_store_get(store, GATEWAY_SEED6);
+	for (int v6 = 0; v6 < 2; v6++)
+		if (n->listener[v6] >= 0)
+			keep_alive_set(n->listener[v6], KEEP_ALIVE_GUEST); /* what is bred inherits it */
 	if (n->listener[0] >= 0 && n->seed[0] >= 0)
 		return n;
 	free(n);

@@ -23,6 +23,7 @@
 
 #include "common/fd-util.h"
 #include "netns-helper/gateway.h"
+#include "netns-helper/keep-alive.h"
 #include "netns-helper/splice-pacing.h"
 #include "netns-helper/splice-policy.h"
 #include "netns-helper/splice-socket.h"
@@ -193,6 +194,7 @@ static int connect_host(const SpliceOutbound *out, const SpliceFlow *flow, bool 
 	if (r < 0)
 		return r;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)); /* only costs speed */
+	keep_alive_set(fd, KEEP_ALIVE_HOST);
 	splice_pacing_before(&out->pacing, fd);
 	return splice_connect(fd, &flow->host);
 }
@@ -508,8 +510,10 @@ SpliceOutbound *splice_outbound_new(const SpliceOutboundConfig *config)
 		l->out = out;
 		l->burst = 1;
 		l->fd = fd_store_get(config->store, v6 ? GATEWAY_LISTEN6 : GATEWAY_LISTEN);
-		if (l->fd >= 0)
-			(void)event_loop_add_fd(config->loop, l->fd, EPOLLIN, on_listener, l, &l->source);
+		if (l->fd < 0)
+			continue;
+		keep_alive_set(l->fd, KEEP_ALIVE_GUEST); /* for the connections that are accepted */
+		(void)event_loop_add_fd(config->loop, l->fd, EPOLLIN, on_listener, l, &l->source);
 	}
 	return out;
 }

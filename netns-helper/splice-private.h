@@ -14,7 +14,7 @@ typedef struct {
 	bool queued; /* in the ready list */
 	bool ending; /* in the list of those that are over */
 	bool hung[2]; /* its socket is closed, and not because both sides had ended it: it was reset */
-	bool probed; /* half closed, and asked for life signs */
+	bool hurried; /* half closed, and asked sooner for life signs */
 	bool dry; /* nothing more will come from the side that was reset */
 	uint8_t reset_tries; /* not 0: in the reset list */
 	uint32_t in_pipe[2]; /* bytes, by source side */

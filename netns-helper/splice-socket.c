@@ -11,9 +11,6 @@
 
 #include "common/fd-util.h"
 
-#define LIFE_IDLE_S 60
-#define LIFE_STEP_S 15
-#define LIFE_PROBES 4
 #define STATE_CLOSED 7 /* tcpi_state, TCP_CLOSE of <netinet/tcp.h> */
 
 void splice_reset_close(int fd)
@@ -82,14 +79,4 @@ bool splice_is_closed(int fd)
 	socklen_t size = sizeof(info);
 
 	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_state == STATE_CLOSED;
-}
-
-void splice_ask_for_life(int fd)
-{
-	const int on = 1, idle = LIFE_IDLE_S, step = LIFE_STEP_S, probes = LIFE_PROBES;
-
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &step, sizeof(step));
-	(void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
-	(void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }

@@ -26,5 +26,3 @@ uint64_t splice_bytes_given_to(int fd);
 bool splice_is_connected(int fd);
 /** Whether the connection is over in both directions, for the kernel too. */
 bool splice_is_closed(int fd);
-/** From now on ask a silent peer whether it still knows the connection (keep-alive; 60 s, then 4 times in 15 s each). */
-void splice_ask_for_life(int fd);

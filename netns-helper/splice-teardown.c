@@ -1,7 +1,7 @@
 /*
  * Theory of operation. What one end does, the other sees: end of stream as end of stream (the other direction goes on), reset as
  * reset, after the bytes that came before it. Who has ended both ways is only closed, when there is time. A guest that has ended
- * its stream and then says nothing is asked whether it is still there (N-261).
+ * its stream and then says nothing is asked sooner than others whether it is still there (N-261).
  */
 #include "config.h"
 
@@ -11,11 +11,12 @@
 #include <sys/socket.h>
 
 #include "common/fd-util.h"
+#include "netns-helper/keep-alive.h"
 #include "netns-helper/splice-socket.h"
 
 #define RESET_TRIES 100 /* how often a reset waits for the other end to take what came before it */
 #define RESET_STEP_MS 10
-#define HALF_CLOSED_LOOK_MS 30000 /* not at the moment of closing: most connections end soon after, and need no probes */
+#define HALF_CLOSED_LOOK_MS 30000 /* not at the moment of closing: most connections end soon after */
 
 /* --- ends --- */
 
@@ -174,10 +175,10 @@ static void on_half_closed(void *data)
 		SpliceFlow *f = &flows->table->flows[i];
 
 		if (f->phase != SPLICE_OPEN || !(f->half[SPLICE_GUEST].flags & SPLICE_HALF_DONE) ||
-			flows->local[i].probed)
+			flows->local[i].hurried)
 			continue;
-		flows->local[i].probed = true;
-		splice_ask_for_life(f->fd[SPLICE_GUEST]);
+		flows->local[i].hurried = true;
+		keep_alive_set(f->fd[SPLICE_GUEST], KEEP_ALIVE_GUEST_HALF_CLOSED);
 	}
 }
 
