@@ -167,8 +167,8 @@ static int create_best(const Options *options, const AddressPlan *plan, GuestLin
 	int r = -EOPNOTSUPP;
 	const char *why = "this build has no such data path";
 
-	for (size_t i = 0; i < sizeof(link_kinds) / sizeof(link_kinds[0]); i++) {
-		bool last = i + 1 == sizeof(link_kinds) / sizeof(link_kinds[0]);
+	for (size_t i = 0; i < LINK_KINDS; i++) {
+		bool last = i + 1 == LINK_KINDS;
 
 		if (!kind_is_wanted(options, link_kinds[i]))
 			continue;
@@ -243,6 +243,12 @@ static int register_parts(FdStore *store, LinkMessage *message, int *fds)
 	return 0;
 }
 
+static int cannot_take_over(int r)
+{
+	fprintf(stderr, "cannot take the interface's descriptors over: %s\n", strerror(-r));
+	return r;
+}
+
 static int receive_parts(int sock, FdStore *store, GuestLink *ret_link)
 {
 	LinkMessage message;
@@ -251,17 +257,18 @@ static int receive_parts(int sock, FdStore *store, GuestLink *ret_link)
 	ssize_t n = fd_pass_recv_any(sock, &message, sizeof(message), fds, &n_fds);
 	int r;
 
-	if (n <= 0)
-		return n < 0 ? (int)n : -ECHILD; /* the child has said why on stderr */
-	if ((size_t)n != sizeof(message) || message.n_fds != n_fds ||
-		message.kind >= sizeof(link_kinds) / sizeof(link_kinds[0])) {
+	if (n == 0)
+		return -ECHILD; /* the child has said why on stderr */
+	if (n < 0)
+		return cannot_take_over((int)n);
+	if ((size_t)n != sizeof(message) || message.n_fds != n_fds || message.kind >= LINK_KINDS) {
 		close_all(fds, n_fds);
-		return -EPROTO;
+		return cannot_take_over(-EPROTO);
 	}
 	r = register_parts(store, &message, fds);
 	if (r < 0) {
 		close_all(fds, n_fds);
-		return r;
+		return cannot_take_over(r);
 	}
 	ret_link->kind = link_kinds[message.kind];
 	ret_link->mac = message.mac;
@@ -289,13 +296,17 @@ static int open_by_child(const Options *options, const AddressPlan *plan, FdStor
 	int pair[2], reaped, r;
 	pid_t pid;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
-		return -errno;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+		r = -errno;
+		fprintf(stderr, "cannot make a socket pair: %s\n", strerror(-r));
+		return r;
+	}
 	ours = pair[0];
 	fflush(NULL); /* else buffered output would appear twice: N-204 */
 	pid = fork();
 	if (pid < 0) {
 		r = -errno;
+		fprintf(stderr, "cannot start the process that makes the interface: %s\n", strerror(-r));
 		close(pair[1]);
 		return r;
 	}

@@ -115,13 +115,14 @@ static EventLog *open_events(const Options *options)
 /* What has to be opened while the file system is there. */
 static int open_outlets(Helper *helper)
 {
-	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), r;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), r = fd < 0 ? -errno : 0;
 
-	if (fd < 0)
-		return -errno;
-	r = fd_store_put(helper->store, HELPER_READY_EVENT, fd);
-	if (r < 0)
+	if (r == 0)
+		r = fd_store_put(helper->store, HELPER_READY_EVENT, fd);
+	if (r < 0) {
+		fprintf(stderr, "cannot make an eventfd: %s\n", strerror(-r));
 		return r;
+	}
 	ports_read_limits();
 	cgroup_watch_open(helper->store);
 	helper->events = open_events(helper->options);
@@ -166,8 +167,11 @@ static int set_up(Helper *helper)
 	keeper_after_link(helper);
 	if (splice_engine_is_needed(helper)) {
 		helper->splice = splice_table_new();
-		if (!helper->splice)
-			return -errno;
+		if (!helper->splice) {
+			r = -errno;
+			fprintf(stderr, "cannot make shared memory for the connections: %s\n", strerror(-r));
+			return r;
+		}
 	}
 	usage_print_banner(helper->options, helper->plan);
 	if (helper->options->enable_seccomp)
