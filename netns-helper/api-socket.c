@@ -97,8 +97,8 @@ static void client_free(Client *client)
 		client->next->at = client->at;
 	api->n_clients--;
 	snprintf(name, sizeof(name), "api.client.%d", client->fd);
-	if (fd_store_forget(api->store, name) >= 0 || client->fd >= 0)
-		close(client->fd);
+	(void)fd_store_forget(api->store, name);
+	close(client->fd);
 	free(client->answer);
 	free(client);
 	if (api->paused && api->n_clients < API_CLIENTS_MAX && !event_timer_is_armed(api->pause))

@@ -36,11 +36,6 @@ Ports *ports_new(const Helper *helper)
 	return ports;
 }
 
-void ports_free(Ports *ports)
-{
-	free(ports);
-}
-
 void ports_add_engine(Ports *ports, const InboundEngine *engine)
 {
 	if (ports->n_engines < PORTS_ENGINES_MAX)
@@ -153,16 +148,6 @@ const char *ports_engine_name(const Ports *ports, const Forward *forward)
 	uint8_t by = ports->served_by[forward - ports->shared->forwards];
 
 	return by == 0 || by == NO_ENGINE ? "none" : ports->engines[by - 1].name;
-}
-
-void ports_offer_again(Ports *ports)
-{
-	Forward *forward;
-
-	for (size_t i = 0; (forward = shared_state_next_forward(ports->shared, &i));) {
-		(void)unserve(ports, forward); /* it had none, or has let go */
-		(void)serve(ports, forward);
-	}
 }
 
 int ports_restore(Ports *ports)

@@ -30,9 +30,8 @@ typedef struct {
 	int client_fd; /* API client that waits for the answer; -1: none */
 } PortRequest;
 
-/** @return never NULL */
+/** @return never NULL; it lives as long as the worker */
 Ports *ports_new(const Helper *helper);
-void ports_free(Ports *ports);
 
 /** Engines are asked in the order in which they were added. Copied. */
 void ports_add_engine(Ports *ports, const InboundEngine *engine);
@@ -61,9 +60,6 @@ void ports_answered(Ports *ports, int client_fd);
 
 /** Name of the engine that serves @p forward, "none" if none does. */
 const char *ports_engine_name(const Ports *ports, const Forward *forward);
-
-/** Ask @p engine to serve every forward that it takes, in place of the one that does now: when an engine becomes available later. */
-void ports_offer_again(Ports *ports);
 
 /** Read what ports_explain() needs to know of the host; before the sandbox, in which there is no /proc. */
 void ports_read_limits(void);

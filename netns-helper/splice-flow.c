@@ -76,14 +76,12 @@ SpliceFlow *splice_flows_take(SpliceFlows *flows)
 	memset(f, 0, sizeof(*f));
 	f->fd[SPLICE_GUEST] = f->fd[SPLICE_HOST] = -1;
 	memset(&flows->local[i], 0, sizeof(flows->local[i]));
-	flows->count++;
 	return f;
 }
 
 void splice_flows_put_back(SpliceFlows *flows, SpliceFlow *flow)
 {
 	flows->free_flows[flows->n_free_flows++] = splice_flow_index(flows, flow);
-	flows->count--;
 }
 
 void splice_flows_set_phase(SpliceFlow *flow, SplicePhase phase)
@@ -132,7 +130,6 @@ void splice_flows_open(SpliceFlows *flows, SpliceFlow *flow)
 	SpliceLocal *l = &flows->local[splice_flow_index(flows, flow)];
 
 	splice_flows_set_phase(flow, SPLICE_OPEN);
-	flows->table->total++;
 	for (int side = 0; side < 2; side++) {
 		l->writable[side] = true;
 		l->readable[side] = l->watched[side];
@@ -293,11 +290,9 @@ unsigned splice_flows_adopt(SpliceFlows *flows)
 	SpliceTable *t = flows->table;
 	unsigned open = 0;
 
-	for (uint32_t i = 0; i < t->flows_top; i++) {
-		flows->count += t->flows[i].phase != SPLICE_FREE;
+	for (uint32_t i = 0; i < t->flows_top; i++)
 		if (t->flows[i].phase == SPLICE_ENDING)
 			t->flows[i].half[0].pipe = t->flows[i].half[1].pipe = 0;
-	}
 	splice_pipes_adopt(flows->pipes);
 	for (uint32_t i = t->flows_top; i-- > 0;) {
 		SpliceFlow *f = &t->flows[i];
@@ -321,11 +316,6 @@ unsigned splice_flows_adopt(SpliceFlows *flows)
 	}
 	event_timer_set(flows->again, 0);
 	return open;
-}
-
-unsigned splice_flows_count(const SpliceFlows *flows)
-{
-	return flows->count;
 }
 
 SpliceFlows *splice_flows_new(SpliceTable *table, EventLoop *loop, SpliceConnectedFn connected, void *data)

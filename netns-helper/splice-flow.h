@@ -55,6 +55,3 @@ void splice_flows_end(SpliceFlows *flows, SpliceFlow *flow, bool reset);
  * @return whether the entry is FREE now; false: there are bytes that the other side has not taken yet
  */
 bool splice_flows_give_way(SpliceFlows *flows, SpliceFlow *flow);
-
-/** Entries that are not FREE. */
-unsigned splice_flows_count(const SpliceFlows *flows);

@@ -20,7 +20,7 @@ void splice_pipes_free(SplicePipes *pipes);
 /** Take over from a predecessor: what no half of a flow uses is emptied and free. Call once, before the first splice_pipes_borrow(). */
 void splice_pipes_adopt(SplicePipes *pipes);
 
-/** Name a pipe in @p half. @return false if there is none (splice_pipes_is_short() remembers) */
+/** Name a pipe in @p half. @return false if there is none (splice_pipes_is_shortage_over() remembers) */
 bool splice_pipes_borrow(SplicePipes *pipes, SpliceHalf *half);
 /** Give the pipe of @p half back, if it has one. It must be empty. */
 void splice_pipes_return(SplicePipes *pipes, SpliceHalf *half);

@@ -31,7 +31,6 @@ struct SpliceFlows {
 	EventTimer *half_closed;
 	SpliceConnectedFn connected;
 	void *data;
-	unsigned count;
 	uint32_t ready_head, ready_tail;
 	uint32_t reset_head;
 	uint32_t ending_head;

@@ -103,7 +103,6 @@ typedef struct {
 	_Atomic uint32_t flows_top; /* no entry from here on was ever used */
 	_Atomic uint32_t pipes_top; /* likewise */
 	_Atomic int32_t fd_high; /* no descriptor of ours was ever greater */
-	_Atomic uint64_t total; /* connections so far */
 } SpliceTable;
 
 /** @return the empty table in shared memory, or NULL with errno; never freed. */
