@@ -166,11 +166,12 @@ static bool is_over(const Flow *flow, uint64_t now_ms)
 {
 	uint64_t idle = now_ms - flow->last_ms;
 
-	if (flow->flags & FLOW_RESET)
-		return true;
 	if (flow->proto == IPPROTO_UDP)
 		return idle > FLOW_UDP_IDLE_MS;
-	return is_closed(flow) && idle > FLOW_TCP_LINGER_MS;
+	if (is_closed(flow))
+		return idle > FLOW_TCP_LINGER_MS;
+	/* Refused by an ICMP error, or silence to the end: no segment tells. */
+	return !(flow->flags & FLOW_ESTABLISHED) && idle > FLOW_TCP_CONNECT_MS;
 }
 
 /* A free entry of the set, or one that is over, or the oldest that lingers, or none: live flows are not evicted. */
@@ -273,14 +274,14 @@ static bool begins_flow(const Seen *seen, bool opens)
 	return seen->payload > 0 && !(seen->tcp_flags & (TH_FIN | TH_RST));
 }
 
-void flow_table_see(FlowTable *table, const uint8_t *frame, size_t size, bool from_guest, uint64_t now_ms)
+bool flow_table_see(FlowTable *table, const uint8_t *frame, size_t size, bool from_guest, uint64_t now_ms)
 {
 	Seen seen;
 	Flow *flow;
-	bool opens;
+	bool opens, is_new = false;
 
 	if (!parse_frame(&seen, frame, size, from_guest))
-		return;
+		return false;
 	flow = find_same(table, &seen);
 	opens = seen.proto == IPPROTO_TCP && (seen.tcp_flags & (TH_SYN | TH_ACK)) == TH_SYN;
 	if (flow && opens && (flow->flags & FLOW_ESTABLISHED)) {
@@ -289,10 +290,11 @@ void flow_table_see(FlowTable *table, const uint8_t *frame, size_t size, bool fr
 	}
 	if (!flow) {
 		if (!begins_flow(&seen, opens))
-			return;
+			return false;
 		flow = flow_add(table, &seen, from_guest, now_ms);
 		if (!flow)
-			return;
+			return false;
+		is_new = true;
 	}
 	if (from_guest)
 		flow->bytes_out += seen.payload;
@@ -301,6 +303,7 @@ void flow_table_see(FlowTable *table, const uint8_t *frame, size_t size, bool fr
 	flow->last_ms = now_ms;
 	if (seen.proto == IPPROTO_TCP)
 		see_tcp(table, flow, &seen, from_guest);
+	return is_new;
 }
 
 size_t flow_table_expire(FlowTable *table, uint64_t now_ms)

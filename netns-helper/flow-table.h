@@ -12,6 +12,7 @@
 #define FLOW_WAYS 8 /* entries that a hash value can stand in */
 #define FLOW_SETS 2048
 #define FLOW_TCP_LINGER_MS 5000 /* a closed connection is listed no longer than this */
+#define FLOW_TCP_CONNECT_MS 80000 /* nor one that has not come about: the stack gives up after 75 s, a guest's kernel repeats within 64 s */
 #define FLOW_UDP_IDLE_MS 240000 /* libslirp's own limit (N-100) */
 
 enum {
@@ -20,8 +21,7 @@ enum {
 	FLOW_ESTABLISHED = 1 << 2, /* the guest has seen the handshake */
 	FLOW_GUEST_FIN = 1 << 3,
 	FLOW_REMOTE_FIN = 1 << 4,
-	FLOW_RESET = 1 << 5,
-	FLOW_SILENT = 1 << 6, /* connecting failed in a way that the stack's reset would misreport */
+	FLOW_SILENT = 1 << 5, /* connecting failed in a way that the stack's reset would misreport */
 };
 
 typedef struct {
@@ -55,13 +55,14 @@ typedef struct {
  * @param size        bytes of it
  * @param from_guest  direction
  * @param now_ms      monotonic time
+ * @return whether it is the first of a connection or session that is listed from now on
  */
-void flow_table_see(FlowTable *table, const uint8_t *frame, size_t size, bool from_guest, uint64_t now_ms);
+bool flow_table_see(FlowTable *table, const uint8_t *frame, size_t size, bool from_guest, uint64_t now_ms);
 
 /** The entry that this frame belongs to, or NULL. Parameters as for flow_table_see(). */
 Flow *flow_table_find(FlowTable *table, const uint8_t *frame, size_t size, bool from_guest);
 
-/** Drop what is over: closed, reset or idle. @return number of entries still in use */
+/** Drop what is over: closed, never established, or idle. @return number of entries still in use */
 size_t flow_table_expire(FlowTable *table, uint64_t now_ms);
 
 /** Return the memory of the entries to the system, if none is in use. */

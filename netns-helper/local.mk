@@ -27,6 +27,7 @@ netns_helper_netns_helper_SOURCES = \
 	netns-helper/sandbox.c netns-helper/sandbox.h \
 	netns-helper/seccomp-filter.c netns-helper/seccomp-filter.h \
 	netns-helper/shared-state.c netns-helper/shared-state.h \
+	netns-helper/shortage.c netns-helper/shortage.h \
 	netns-helper/slirp-engine.c netns-helper/slirp-engine.h netns-helper/slirp-private.h \
 	netns-helper/slirp-connect.c netns-helper/slirp-forward.c netns-helper/slirp-stack.c \
 	netns-helper/splice-engine.c netns-helper/splice-engine.h \

@@ -38,6 +38,7 @@ typedef struct {
 	_Atomic uint32_t tap_gone; /* N-143 was reported */
 	_Atomic uint32_t n_forwards; /* entries of forwards[] that were ever in use come before this index */
 	_Atomic int32_t fd_high; /* highest descriptor number any worker has seen */
+	uint64_t shortage_ms; /* when a connection last failed because something had run out, monotonic; 0: never */
 
 	uint8_t inherited
 		[SHARED_INHERITED_MAX /

@@ -39,6 +39,13 @@ static void forget(SlirpEngine *engine, size_t i)
 		engine->connecting[i] = engine->connecting[--engine->n_connecting];
 }
 
+/* The part of a SYN that is needed for answers. */
+static void keep_syn(Connecting *entry, const uint8_t *frame, size_t size)
+{
+	entry->size = size < SYN_KEPT_MAX ? size : SYN_KEPT_MAX;
+	memcpy(entry->syn, frame, entry->size);
+}
+
 /* The SYN that is before the stack right now opened this socket. */
 void slirp_connect_begin(SlirpEngine *engine, int fd)
 {
@@ -56,8 +63,7 @@ void slirp_connect_begin(SlirpEngine *engine, int fd)
 	}
 	entry = &engine->connecting[engine->n_connecting++];
 	entry->fd = fd;
-	entry->size = engine->syn_size < SYN_KEPT_MAX ? engine->syn_size : SYN_KEPT_MAX;
-	memcpy(entry->syn, engine->syn, entry->size);
+	keep_syn(entry, engine->syn, engine->syn_size);
 }
 
 static size_t make_icmp4(
@@ -123,6 +129,14 @@ static void tell_unreachable(SlirpEngine *engine, const Connecting *entry, int e
 		n = make_icmp6(engine, packet, size, error, frame + ETH_HLEN);
 	if (n)
 		(void)engine->io.write(engine->io.data, frame, ETH_HLEN + n);
+}
+
+void slirp_connect_refuse(SlirpEngine *engine, const uint8_t *frame, size_t size)
+{
+	Connecting refused = {.fd = -1};
+
+	keep_syn(&refused, frame, size);
+	tell_unreachable(engine, &refused, ENETUNREACH);
 }
 
 /* A socket that was connecting has something to say; it is asked before the stack asks it. */

@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #include "netns-helper/frame-filter.h"
+#include "netns-helper/shortage.h"
 #include "netns-helper/slirp-private.h"
 
 #define LOOP_STEP_MAX_MS 500	   /* the loop has a turn at least this often while there is traffic: heartbeats */
@@ -26,7 +28,7 @@
 #define WAIT_MAX_MS 60000
 #define BARREN_TURNS_MAX 200	   /* then the turns are slowed down */
 #define BARREN_PAUSE_MS 5
-#define FD_RESERVE 64		   /* below the limit: listening sockets are not polled any more (N-262) */
+#define LISTENERS_REST_MS 100	   /* without a free descriptor: whoever waits at a listening socket goes on waiting (N-262) */
 #define JANITOR_MS 5000
 #define MEMORY_PEAK_MIN 32		   /* flows; fewer leave nothing worth the trouble */
 #define JANITOR_HALF_CLOSED_MS 60000 /* a half-closed connection is probed after this, and then this often */
@@ -43,6 +45,14 @@ void slirp_engine_note_fd(SlirpEngine *engine, int fd)
 {
 	if (fd > atomic_load_explicit(&engine->shared->fd_high, memory_order_relaxed))
 		atomic_store(&engine->shared->fd_high, fd);
+}
+
+void slirp_engine_count_socket(SlirpEngine *engine, int fd, bool open)
+{
+	if (fd < 0 || fd >= engine->fd_limit || !!(engine->is_socket[fd / 8] & 1 << fd % 8) == open)
+		return;
+	engine->is_socket[fd / 8] ^= (unsigned char)(1 << fd % 8);
+	engine->n_sockets += open ? 1 : -1U;
 }
 
 bool slirp_engine_is_listener(const SlirpEngine *engine, int fd)
@@ -115,6 +125,59 @@ static bool is_syn(const uint8_t *frame, size_t size)
 	return tcp && size >= tcp + 20 && (frame[tcp + 13] & (TH_SYN | TH_ACK)) == TH_SYN;
 }
 
+/* --- what runs out (N-262) --- */
+
+static bool has_free_descriptor(const SlirpEngine *engine)
+{
+	int fd = fcntl(event_loop_fd(engine->loop), F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0) {
+		shortage_note(engine->helper, -errno, 0);
+		return false;
+	}
+	close(fd);
+	return true;
+}
+
+static bool is_full(const SlirpEngine *engine)
+{
+	if (engine->n_sockets < SLIRP_SOCKETS_MAX)
+		return false;
+	shortage_note(engine->helper, -ENOBUFS, SLIRP_SOCKETS_MAX);
+	return true;
+}
+
+/* A frame that may make the stack open a socket: a connection, a session of UDP, an echo request (each is a session of its own). */
+static bool may_open(SlirpEngine *engine, const uint8_t *frame, size_t size)
+{
+	bool v4 = size >= 34 && frame[12] == 0x08 && frame[13] == 0x00, v6 = size >= 54 && frame[12] == 0x86 && frame[13] == 0xdd;
+	uint8_t proto = v4 ? frame[23] : v6 ? frame[20] : IPPROTO_NONE;
+
+	if ((v4 && proto == IPPROTO_ICMP) || (v6 && proto == IPPROTO_ICMPV6))
+		return true;
+	return (engine->syn || proto == IPPROTO_UDP) && !flow_table_find(&engine->shared->flows, frame, size, true);
+}
+
+/*
+ * Show it to the stack, unless that is full; then the guest is told what it is told when there are no descriptors. If the stack makes no
+ * socket although it might have, that may be the reason, and has to be said.
+ */
+static void give_to_stack(SlirpEngine *engine, const uint8_t *frame, size_t size)
+{
+	unsigned n = engine->n_sockets;
+	bool is_new;
+
+	if (n >= SLIRP_SOCKETS_MAX && may_open(engine, frame, size) && is_full(engine)) {
+		if (engine->syn)
+			slirp_connect_refuse(engine, frame, size);
+		return;
+	}
+	is_new = flow_table_see(&engine->shared->flows, frame, size, true, engine->now_ms);
+	slirp_input(engine->slirp, frame, (int)size);
+	if (is_new && engine->n_sockets <= n)
+		(void)has_free_descriptor(engine);
+}
+
 void slirp_engine_input(SlirpEngine *engine, const uint8_t *frame, size_t size)
 {
 	if (size > SLIRP_FRAME_MAX || frame_filter_is_forged(frame, size))
@@ -130,10 +193,9 @@ void slirp_engine_input(SlirpEngine *engine, const uint8_t *frame, size_t size)
 		if (!frame)
 			return;
 	}
-	flow_table_see(&engine->shared->flows, frame, size, true, engine->now_ms);
 	engine->syn = is_syn(frame, size) ? frame : NULL;
 	engine->syn_size = size;
-	slirp_input(engine->slirp, frame, (int)size);
+	give_to_stack(engine, frame, size);
 	engine->syn = NULL;
 }
 
@@ -163,8 +225,8 @@ static int on_add_poll(int fd, int events, void *opaque)
 			abort();
 	}
 	slirp_engine_note_fd(engine, fd);
-	/* Out of descriptors: a client that waits to be accepted would make every poll return at once. It goes on waiting. */
-	if (engine->n_fds + FD_RESERVE >= (size_t)engine->fd_limit && slirp_engine_is_listener(engine, fd))
+	/* A client that cannot be accepted would make every poll return at once. */
+	if ((engine->now_ms < engine->rest_until_ms || engine->n_sockets >= SLIRP_SOCKETS_MAX) && slirp_engine_is_listener(engine, fd))
 		events = 0;
 	engine->fds[engine->n_fds] = (struct pollfd){ .fd = fd, .events = to_poll(events) };
 	return (int)engine->n_fds++;
@@ -174,11 +236,18 @@ static int on_get_revents(int index, void *opaque)
 {
 	SlirpEngine *engine = opaque;
 
+	const struct pollfd *p;
+
 	if (index < 0 || (size_t)index >= engine->n_fds)
 		return 0;
-	if (engine->n_connecting && engine->fds[index].revents)
-		slirp_connect_check(engine, engine->fds[index].fd);
-	return from_poll(engine->fds[index].revents);
+	p = &engine->fds[index];
+	if (engine->n_connecting && p->revents)
+		slirp_connect_check(engine, p->fd);
+	if (p->revents && slirp_engine_is_listener(engine, p->fd) && (is_full(engine) || !has_free_descriptor(engine))) {
+		engine->rest_until_ms = engine->now_ms + LISTENERS_REST_MS;
+		return 0;
+	}
+	return from_poll(p->revents);
 }
 
 /* --- a turn --- */
@@ -413,7 +482,8 @@ SlirpEngine *slirp_engine_new(const Helper *helper, EventLoop *loop, const Frame
 	engine->room = 64;
 	engine->fds = calloc(engine->room, sizeof(*engine->fds));
 	engine->is_listener = calloc(1, (size_t)engine->fd_limit / 8 + 1);
-	engine->slirp = engine->fds && engine->is_listener ? slirp_stack_new(engine) : NULL;
+	engine->is_socket = calloc(1, (size_t)engine->fd_limit / 8 + 1);
+	engine->slirp = engine->fds && engine->is_listener && engine->is_socket ? slirp_stack_new(engine) : NULL;
 	if (!engine->slirp) {
 		int saved = errno;
 
@@ -436,6 +506,7 @@ void slirp_engine_free(SlirpEngine *engine)
 	event_timer_free(engine->janitor);
 	free(engine->fds);
 	free(engine->is_listener);
+	free(engine->is_socket);
 	free(engine->connecting);
 	ip_fragments_free(engine->fragments);
 	free(engine);

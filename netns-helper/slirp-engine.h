@@ -10,6 +10,11 @@
 #include "netns-helper/worker.h"
 
 #define SLIRP_FRAME_MAX 65550	/* bytes: largest IP packet (N-13) and its Ethernet header */
+/*
+ * Connections and sessions of the stack at one time; as many as its table lists. Each connection has two buffers of 128 KiB in it (N-254),
+ * which cost what is in them: 4.2 GiB is the most that the worst of guests can make of that.
+ */
+#define SLIRP_SOCKETS_MAX 16384
 #define SLIRP_FRAMES_PER_TURN 64 /* from the guest, before sockets and clients have their turn (N-248, N-249) */
 
 /* Where frames come from and go to. */

@@ -39,7 +39,11 @@ struct SlirpEngine {
 
 	/* Numbers + 1 under which the stack has our listening sockets, by index of the forward; 0: not served by it. */
 	int forward_numbers[FORWARDS_MAX];
-	unsigned char *is_listener; /* one bit for each descriptor number below fd_limit */
+	/* One bit for each descriptor number below fd_limit. */
+	unsigned char *is_listener;
+	unsigned char *is_socket; /* of a connection or session */
+	unsigned n_sockets;
+	uint64_t rest_until_ms; /* no descriptor for those that wait at a listening socket */
 
 	IpFragments *fragments; /* NULL: none was seen */
 	const uint8_t *syn; /* frame that is before the stack now, if it is a SYN */
@@ -59,9 +63,13 @@ void slirp_stack_save(SlirpEngine *engine);
 int slirp_stack_load(SlirpEngine *engine);
 /** Remember that this number is in use by a worker (for closing what a dead one has left). */
 void slirp_engine_note_fd(SlirpEngine *engine, int fd);
+/** The stack has made a socket for a connection or session, or is about to close it. */
+void slirp_engine_count_socket(SlirpEngine *engine, int fd, bool open);
 
 /* --- slirp-connect.c --- */
 
+/** The connection that this SYN opens cannot be had: tell the guest that there is no way. */
+void slirp_connect_refuse(SlirpEngine *engine, const uint8_t *frame, size_t size);
 /** A socket was made; if the frame before the stack is a SYN, for that. */
 void slirp_connect_begin(SlirpEngine *engine, int fd);
 /** A socket is ready, or failed: tell the guest what the stack would not. */

@@ -14,6 +14,7 @@
 #include "netns-helper/slirp-private.h"
 
 #define LARGE_MIN (64 * 1024) /* bytes; anything that large is a mapping of its own */
+#define HEAP_STEP (16 * 1024) /* bytes that the heap grows by beyond what is needed */
 
 static SlirpEngine *the_engine; /* for glib's messages only: libslirp is one stack per process (N-274) */
 
@@ -139,12 +140,14 @@ static void on_register_fd(int fd, void *opaque)
 	if (fd < 0)
 		return;
 	slirp_engine_note_fd(opaque, fd);
+	slirp_engine_count_socket(opaque, fd, true);
 	slirp_connect_begin(opaque, fd);
 	keep_alive_set(fd, KEEP_ALIVE_HOST);
 }
 
 static void on_unregister_fd(int fd, void *opaque)
 {
+	slirp_engine_count_socket(opaque, fd, false); /* or a listening socket, which was never registered (N-273) */
 }
 
 static void on_notify(void *opaque)
@@ -207,6 +210,9 @@ Slirp *slirp_stack_new(SlirpEngine *engine)
 	 * less than a tenth of what a connection costs here.)
 	 */
 	(void)mallopt(M_MMAP_THRESHOLD, LARGE_MIN);
+	(void)mallopt(M_TOP_PAD, HEAP_STEP);
+	(void)mallopt(M_TRIM_THRESHOLD, LARGE_MIN);
+	(void)malloc_trim(HEAP_STEP);
 	slirp = slirp_new(&config, &callbacks, engine);
 	if (!slirp)
 		errno = EINVAL;

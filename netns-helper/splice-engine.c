@@ -100,6 +100,7 @@ static int make_tcp(SpliceEngine *engine, EventLoop *loop)
 {
 	const Helper *helper = engine->helper;
 	const SpliceOutboundConfig out = {
+		.helper = helper,
 		.options = helper->options,
 		.plan = helper->plan,
 		.table = engine->table,
@@ -108,6 +109,7 @@ static int make_tcp(SpliceEngine *engine, EventLoop *loop)
 		.flows = engine->flows,
 	};
 	const SpliceInboundConfig in = {
+		.helper = helper,
 		.options = helper->options,
 		.plan = helper->plan,
 		.table = engine->table,

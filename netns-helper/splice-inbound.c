@@ -9,6 +9,7 @@
 
 #include "common/fd-util.h"
 #include "netns-helper/keep-alive.h"
+#include "netns-helper/shortage.h"
 #include "netns-helper/splice-pacing.h"
 #include "netns-helper/splice-policy.h"
 #include "netns-helper/splice-socket.h"
@@ -98,6 +99,7 @@ static void serve(SpliceInbound *in, const Forward *forward, int client_fd, cons
 	if (fd >= 0)
 		f = splice_flows_take(in->c.flows);
 	if (!f) {
+		shortage_note(in->c.helper, fd < 0 ? fd : -ENOBUFS, SPLICE_FLOWS_MAX);
 		fd_close(fd);
 		splice_reset_close(client_fd);
 		return;
@@ -153,6 +155,7 @@ static bool accept_one(Port *port)
 		if (errno == ECONNABORTED || errno == EINTR)
 			return true;
 		if (errno != EAGAIN) {
+			shortage_note(port->in->c.helper, -errno, 0);
 			(void)event_source_mute(port->source);
 			event_timer_set(port->pause, PAUSE_MS);
 		}

@@ -8,10 +8,12 @@
 #include "netns-helper/options.h"
 #include "netns-helper/splice-flow.h"
 #include "netns-helper/splice-nursery.h"
+#include "netns-helper/worker.h"
 
 typedef struct SpliceInbound SpliceInbound;
 
 typedef struct {
+	const Helper *helper; /* whose events */
 	const Options *options;
 	const AddressPlan *plan;
 	SpliceTable *table;

@@ -24,6 +24,7 @@
 #include "common/fd-util.h"
 #include "netns-helper/gateway.h"
 #include "netns-helper/keep-alive.h"
+#include "netns-helper/shortage.h"
 #include "netns-helper/splice-pacing.h"
 #include "netns-helper/splice-policy.h"
 #include "netns-helper/splice-socket.h"
@@ -310,8 +311,10 @@ void splice_outbound_on_tcp(
 		is_repeated(out, frame, tcp, vnet))
 		return;
 	r = begin(out, frame, tcp, vnet);
-	if (r < 0)
+	if (r < 0) {
+		shortage_note(out->c.helper, r, SPLICE_FLOWS_MAX);
 		answer_error(out, frame, tcp, -r, true);
+	}
 	if (!event_timer_is_armed(out->expire))
 		event_timer_set(out->expire, EXPIRE_STEP_MS);
 }
@@ -381,8 +384,10 @@ static bool accept_one(SpliceOutbound *out, int listener)
 	if (fd < 0) {
 		if (errno == ECONNABORTED || errno == EINTR)
 			return true;
-		if (errno != EAGAIN)
+		if (errno != EAGAIN) {
+			shortage_note(out->c.helper, -errno, 0);
 			pause_accepting(out);
+		}
 		return false;
 	}
 	if (getsockname(fd, (struct sockaddr *)&local, &local_size) < 0 ||

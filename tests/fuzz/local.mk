@@ -6,7 +6,7 @@ fuzz_common = tests/fuzz/replay.c tests/fuzz/isolate.c tests/fuzz/isolate.h
 fuzz_libs = $(COMMON_LIBS) $(TEST_RPATH) $(SLIRP_LIBS) $(JANSSON_LIBS) $(GLIB_LIBS)
 tests_fuzz_fuzz_frame_SOURCES = $(fuzz_common) tests/fuzz/fuzz-frame.c \
 	netns-helper/address-plan.c netns-helper/flow-table.c netns-helper/rate-limit.c netns-helper/shared-state.c \
-	netns-helper/frame-filter.c netns-helper/ip-fragments.c netns-helper/keep-alive.c \
+	netns-helper/frame-filter.c netns-helper/ip-fragments.c netns-helper/keep-alive.c netns-helper/shortage.c \
 	netns-helper/slirp-connect.c netns-helper/slirp-engine.c netns-helper/slirp-forward.c netns-helper/slirp-stack.c
 tests_fuzz_fuzz_frame_LDADD = $(fuzz_libs)
 tests_fuzz_fuzz_gate_SOURCES = $(fuzz_common) tests/fuzz/fuzz-gate.c \

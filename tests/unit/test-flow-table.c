@@ -111,6 +111,27 @@ static void test_reset_ends_at_once(Fixture *f, gconstpointer data)
 	g_assert_cmpuint(count(f), ==, 0);
 }
 
+/* Silence, or an ICMP error: no segment tells. A guest's kernel repeats its SYN after a minute at most. */
+static void test_never_established_expires(Fixture *f, gconstpointer data)
+{
+	see(f, true, IPPROTO_TCP, 80, TH_SYN, 0, 1000);
+	see(f, true, IPPROTO_TCP, 80, TH_SYN, 0, 65000);
+	g_assert_cmpuint(flow_table_expire(f->table, 65000 + FLOW_TCP_CONNECT_MS), ==, 1);
+	g_assert_cmpuint(only(f)->started_ms, ==, 1000);
+	g_assert_cmpuint(flow_table_expire(f->table, 65001 + FLOW_TCP_CONNECT_MS), ==, 0);
+	see(f, true, IPPROTO_TCP, 80, TH_SYN, 0, 1000);
+	see(f, false, IPPROTO_TCP, 80, TH_SYN | TH_ACK, 0, 1000);
+	g_assert_cmpuint(flow_table_expire(f->table, 1000 + 100 * FLOW_TCP_CONNECT_MS), ==, 1); /* idle, that is all */
+}
+
+static void test_first_frames_are_told(Fixture *f, gconstpointer data)
+{
+	see(f, true, IPPROTO_TCP, 80, TH_SYN, 0, 1);
+	g_assert_false(flow_table_see(f->table, f->frame, f->size, true, 2));
+	flow_table_expire(f->table, 3 + FLOW_TCP_CONNECT_MS);
+	g_assert_true(flow_table_see(f->table, f->frame, f->size, true, 4 + FLOW_TCP_CONNECT_MS));
+}
+
 static void test_udp_expires(Fixture *f, gconstpointer data)
 {
 	see(f, true, IPPROTO_UDP, 53, 0, 20, 1000);
@@ -256,6 +277,8 @@ int main(int argc, char **argv)
 	ADD("a-connection-from-first-to-last", test_life_of_a_connection);
 	ADD("an-inbound-connection-is-told", test_inbound_is_told);
 	ADD("a-reset-ends-an-entry-at-once", test_reset_ends_at_once);
+	ADD("connections-that-come-to-nothing-expire", test_never_established_expires);
+	ADD("the-first-frame-of-each-is-told", test_first_frames_are_told);
 	ADD("udp-sessions-expire", test_udp_expires);
 	ADD("cut-and-forged-frames-are-passed-over", test_cut_frames_are_passed_over);
 	ADD("a-full-set-keeps-what-lives", test_full_set_keeps_what_lives);

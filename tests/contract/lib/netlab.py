@@ -278,6 +278,14 @@ def pidfd_wait(pid, seconds):
 		os.close(fd)
 
 
+def getfd(pidfd, fd):
+	"""A duplicate of descriptor @fd of another process."""
+	got = LIBC.syscall(438, pidfd, fd, 0)	# pidfd_getfd(2)
+	if got < 0:
+		raise OSError(ctypes.get_errno(), 'pidfd_getfd')
+	return got
+
+
 def processes():
 	"""Pids of this sandbox, without the driver."""
 	return [int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) != 1]

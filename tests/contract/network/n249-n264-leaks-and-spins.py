@@ -2,16 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """N-258, N-261, N-262 and what must hold besides: nothing leaks, nothing spins, limits are bounds.
 
-With TANDEM_LONG=1 also the tests that wait for timers of minutes.
+With TANDEM_LONG=1 also the tests that take long: timers of minutes, tables that have to be filled.
 """
 import os
 import resource
 import select
+import signal
 import socket
 import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
+import frames
 import helperlab
 import netlab
 import tap
@@ -20,6 +22,7 @@ from netlab import HOST, HOST4, OUTSIDE, OUTSIDE4, pidfd_wait
 from tap import test
 
 RESET = struct.pack('ii', 1, 0)
+STACK_SOCKETS = 16384		# SLIRP_SOCKETS_MAX
 
 
 def wakeups(h):
@@ -231,6 +234,114 @@ def _(t):
 		p.close()
 	tap.until(lambda: connect_error(g, '10.0.2.2', s.getsockname()[1]) == '', 'connections are possible again', 10, 0.2)
 	tap.true(api(path, 'list_hostfwd')['entries'], 'list of forwards')
+	lines = [l for l in h.err().splitlines() if 'out of descriptors' in l]
+	tap.same(len(lines), 1, 'lines about it on stderr')
+	tap.has(lines[0], 'the limit is 96', 'stderr')
+
+
+@test('N-262 N-113', 'more sessions than the stack takes: the others go on, one line says so', modes=['user'], ours='the reference has no limit', deadline=120)
+def _(t):
+	if not os.environ.get('TANDEM_LONG'):
+		raise tap.Skip('opens %d sessions; set TANDEM_LONG=1' % STACK_SOCKETS)
+	if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < STACK_SOCKETS + 1000:
+		raise tap.Skip('fewer descriptors than that are allowed here')
+	g, h = t.pair()
+	c, s, _ = t.through(g, t.listen())
+	u = t.udp(HOST, '127.0.0.1', 0)
+	first = t.udp(g, '0.0.0.0')
+	helperlab.carried(first, b'q', ('10.0.2.2', u.getsockname()[1]), u)
+	start, wire = n_fds(h), g.packets('tap0')
+	mac = frames.mac(g.link('tap0')['address'])
+	flood = [frames.ether(frames.GATEWAY_MAC, mac, frames.IPV4, frames.udp4('10.0.2.100', 10000 + n, '10.0.2.2', u.getsockname()[1], b'x'))
+		for n in range(STACK_SOCKETS + 500)]
+	while 'more are not possible' not in h.err():	# some get lost on the way
+		for n, frame in enumerate(flood):
+			wire.send(frame)
+	pidfd_wait(h.pid, 0.5)
+	tap.true(n_fds(h) <= start + STACK_SOCKETS, '%d descriptors, %d at the start' % (n_fds(h), start))
+	tap.same(len([l for l in h.err().splitlines() if 'more are not possible' in l]), 1, 'lines about it on stderr')
+	c.sendall(b'still')
+	tap.same(s.recv(5), b'still', 'bytes of a connection of before')
+
+
+def ends(h):
+	"""Duplicates of the helper's connected TCP sockets, by the addresses of both ends."""
+	found = []
+	for pid in netlab.descendants(h.pid)[1:]:
+		try:
+			pidfd = os.pidfd_open(pid)
+			for fd in os.listdir('/proc/%d/fd' % pid):
+				if not os.readlink('/proc/%d/fd/%s' % (pid, fd)).startswith('socket:'):
+					continue
+				s = socket.socket(fileno=netlab.getfd(pidfd, int(fd)))
+				try:
+					if s.proto == socket.IPPROTO_TCP and s.getpeername():
+						found.append(s)
+						continue
+				except OSError:
+					pass
+				s.close()
+			os.close(pidfd)
+		except FileNotFoundError:
+			continue
+		if found:
+			break
+	return found
+
+
+def hurry(h, count):
+	"""Both ends of every connection of @h are asked for life signs; from now on after a second, and once."""
+	def changed():
+		sockets = ends(h)
+		for s in sockets:
+			tap.true(s.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), 'no keep-alive on %s' % s)
+			tap.true(s.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) in (1, 300, 600), 'first probe of %s' % s)
+			for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT):
+				s.setsockopt(socket.IPPROTO_TCP, option, 1)
+			s.close()	# a duplicate would keep it from being closed
+		return len(sockets)
+	tap.until(lambda: changed() >= count, '%d sockets' % count)
+
+
+def ends_with_reset(s):
+	s.settimeout(20)
+	try:
+		s.recv(1)
+	except TimeoutError:
+		pass
+	except ConnectionResetError:
+		return True
+	return False
+
+
+@test('N-261', 'an idle connection whose end has vanished, in the guest or on the host, is reset: both are probed, also after a kill', modes=['user'],
+	ours='the reference keeps it for ever', deadline=120)
+def _(t):
+	for vanished in ('host', 'guest', 'guest, published'):
+		g, h, path = t.api_pair()
+		port = free_port()
+		forward(path, port, 8080)
+		start = n_fds(h)
+		if vanished == 'guest, published':
+			service = t.listen(g, '0.0.0.0', 8080)
+			s = t.connect(OUTSIDE, HOST4, port)
+			c, _ = t.accept(service)
+		else:
+			c, s, _ = t.through(g, t.listen(OUTSIDE, OUTSIDE4), OUTSIDE4)
+		if vanished == 'host':
+			worker = netlab.descendants(h.pid)[1]
+			os.kill(worker, signal.SIGKILL)
+			tap.until(lambda: 'works again' in h.err(), 'the next worker works', 15)
+		hurry(h, 2)
+		gone, address, left = (OUTSIDE, HOST4, c) if vanished == 'host' else (g, OUTSIDE4, s)
+		gone.ip('route', 'add', 'blackhole', address)		# its answers are lost from here on
+		tap.true(ends_with_reset(left), 'no reset where the %s has vanished' % vanished)
+		for end in t.owned[-2:]:
+			end.close()
+		tap.until(lambda: n_fds(h) <= start, 'descriptors are back at %d' % start, 15, 0.1)
+		if vanished == 'host':
+			OUTSIDE.ip('route', 'del', 'blackhole', address)
+		t.helpers[-1].close()
 
 
 @test('N-261', 'a connection that the guest has abandoned half-closed is ended in bounded time', modes=['user'],
