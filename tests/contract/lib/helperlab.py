@@ -352,10 +352,18 @@ def read_all(s):
 		data += piece
 
 
+_given = set()
+
+
 def free_port(at=HOST, kind=socket.SOCK_STREAM):
-	with at.socket(kind=kind) as s:
-		s.bind(('0.0.0.0', 0))
-		return s.getsockname()[1]
+	"""A port that nobody has, and that was not given out before: the kernel may choose the same one again."""
+	while True:
+		with at.socket(kind=kind) as s:
+			s.bind(('0.0.0.0', 0))
+			port = s.getsockname()[1]
+		if port not in _given:
+			_given.add(port)
+			return port
 
 
 def connect_error(at, address, port, seconds=5):
