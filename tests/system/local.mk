@@ -6,6 +6,7 @@ SYSTEM_TESTS = \
 	tests/system/podman-attach.bats \
 	tests/system/podman-network.bats \
 	tests/system/podman-bridge.bats \
+	tests/system/podman-nested.bats \
 	tests/system/bad-input.bats \
 	tests/system/survival.bats
 TESTS += $(SYSTEM_TESTS) tests/system/systemd-units.py
