@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +34,13 @@ typedef struct {
 	int number, fd;
 	const char *name;
 } Kept;
+
+/* What came back with only its number, until somebody has said what is known. */
+static struct {
+	Kept *kept;
+	size_t n;
+	char *names;
+} unnamed;
 
 static bool parse_name(char *text, Kept *ret)
 {
@@ -78,7 +86,7 @@ static size_t move_up(int n, char *names, Kept *kept)
 	return n_kept;
 }
 
-static int put_back(FdStore *store, const Kept *kept, size_t n_kept)
+static int put_back(FdStore *store, Kept *kept, size_t n_kept)
 {
 	int taken = 0;
 
@@ -91,6 +99,8 @@ static int put_back(FdStore *store, const Kept *kept, size_t n_kept)
 			(k->name[0] == '-' || fd_store_put(store, k->name, k->number) == 0))
 			taken++;
 		(void)fd_close(k->fd);
+		if (k->name[0] == '-')
+			unnamed.kept[unnamed.n++] = *k;
 	}
 	return taken;
 }
@@ -108,14 +118,30 @@ static int take(FdStore *store)
 		return 0;
 	}
 	kept = calloc((size_t)n, sizeof(*kept));
+	unnamed.kept = kept; /* the same array: what is written there was read before */
+	unnamed.n = 0;
 	if (kept)
 		taken = put_back(store, kept, move_up(n, list, kept));
-	free(kept);
-	free(list);
+	unnamed.names = list;
 	(void)unsetenv("LISTEN_PID");
 	(void)unsetenv("LISTEN_FDS");
 	(void)unsetenv("LISTEN_FDNAMES");
 	return taken;
+}
+
+void fd_keep_drop_unknown(const FdStore *store, bool (*is_known)(int fd, void *data), void *data)
+{
+	for (size_t i = 0; i < unnamed.n; i++) {
+		const Kept *k = &unnamed.kept[i];
+
+		if (is_known && is_known(k->number, data))
+			continue;
+		fd_keep_remove(store, k->name, k->number);
+		(void)fd_close(k->number);
+	}
+	free(unnamed.kept);
+	free(unnamed.names);
+	memset(&unnamed, 0, sizeof(unnamed));
 }
 
 int fd_keep_take(FdStore *store)
@@ -130,16 +156,38 @@ int fd_keep_take(FdStore *store)
 
 /* --- giving --- */
 
-int fd_keep_add(const FdStore *store, const char *name, int fd)
+static int add(const FdStore *store, const char *how, const char *name, int fd)
 {
 	int sock = fd_store_get(store, SOCKET_NAME);
 	char message[FD_STORE_NAME_MAX + 64];
 
 	if (sock < 0)
 		return 0;
-	/* FDPOLL=0: a listener that was shut down or a pipe without a peer is not for systemd to judge */
-	(void)snprintf(message, sizeof(message), "FDSTORE=1\nFDPOLL=0\nFDNAME=%d.%s", fd, name);
+	(void)snprintf(message, sizeof(message), "FDSTORE=1\n%sFDNAME=%d.%s", how, fd, name);
 	return fd_pass_send(sock, message, strlen(message), &fd, 1);
+}
+
+int fd_keep_add(const FdStore *store, const char *name, int fd)
+{
+	/* a listener that was shut down or a pipe without a peer is not for systemd to judge */
+	return add(store, "FDPOLL=0\n", name, fd);
+}
+
+int fd_keep_add_socket(const FdStore *store, const char *name, int fd)
+{
+	return add(store, "", name, fd);
+}
+
+bool fd_keep_is_taken(const FdStore *store)
+{
+	return fd_store_get(store, SOCKET_NAME) >= 0;
+}
+
+bool fd_keep_is_prompt(const FdStore *store)
+{
+	struct pollfd sock = {.fd = fd_store_get(store, SOCKET_NAME), .events = POLLOUT};
+
+	return sock.fd >= 0 && poll(&sock, 1, 0) == 1 && (sock.revents & POLLOUT);
 }
 
 void fd_keep_remove(const FdStore *store, const char *name, int fd)

@@ -26,8 +26,24 @@ bool fd_keep_is_wanted(void);
  */
 int fd_keep_take(FdStore *store);
 
+/** fd_keep_take() was called. */
+bool fd_keep_is_taken(const FdStore *store);
+
+/**
+ * Then, still before anything else is opened: close what came back with only its number and is known to nobody, and have systemd let go of it.
+ *
+ * @param store     the registry
+ * @param is_known  asked for each number; NULL: none is
+ * @param data      for @p is_known
+ */
+void fd_keep_drop_unknown(const FdStore *store, bool (*is_known)(int fd, void *data), void *data);
+
 /** Have systemd keep @p fd. Nothing happens if fd_keep_take() was not called. @return 0 or -errno */
 int fd_keep_add(const FdStore *store, const char *name, int fd);
+/** The same for a socket that systemd lets go of by itself when it hangs up. */
+int fd_keep_add_socket(const FdStore *store, const char *name, int fd);
+/** Whether systemd takes a message at once: its queue is not full. */
+bool fd_keep_is_prompt(const FdStore *store);
 /** No longer; before @p fd is closed. */
 void fd_keep_remove(const FdStore *store, const char *name, int fd);
 /** Everything in the registry whose name begins with @p prefix. @return 0 or the first -errno */

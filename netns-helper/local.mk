@@ -32,6 +32,7 @@ netns_helper_netns_helper_SOURCES = \
 	netns-helper/slirp-connect.c netns-helper/slirp-forward.c netns-helper/slirp-stack.c \
 	netns-helper/splice-engine.c netns-helper/splice-engine.h \
 	netns-helper/splice-flow.c netns-helper/splice-flow.h \
+	netns-helper/splice-keep.c netns-helper/splice-keep.h \
 	netns-helper/splice-inbound.c netns-helper/splice-inbound.h \
 	netns-helper/splice-nursery.c netns-helper/splice-nursery.h \
 	netns-helper/splice-outbound.c netns-helper/splice-outbound.h \

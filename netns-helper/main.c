@@ -165,8 +165,8 @@ static int set_up(Helper *helper)
 	if (r < 0)
 		return r;
 	keeper_after_link(helper);
-	if (splice_engine_is_needed(helper)) {
-		helper->splice = splice_table_new();
+	if (splice_engine_is_needed(helper) && !helper->splice) {
+		helper->splice = kept_splice_table(helper);
 		if (!helper->splice) {
 			r = -errno;
 			fprintf(stderr, "cannot make shared memory for the connections: %s\n", strerror(-r));

@@ -21,6 +21,7 @@
 struct SpliceEngine {
 	const Helper *helper;
 	SpliceTable *table;
+	SpliceKeep *keep;
 	SpliceEngineUser user;
 	Gate *gate;
 	SpliceFlows *flows;
@@ -135,7 +136,7 @@ static int make_parts(SpliceEngine *engine, EventLoop *loop)
 	const Helper *helper = engine->helper;
 	int fd = fd_store_get(helper->store, GATEWAY_PACKET);
 
-	engine->flows = splice_flows_new(engine->table, loop, on_connected, engine);
+	engine->flows = splice_flows_new(engine->table, engine->keep, loop, on_connected, engine);
 	engine->nursery = splice_nursery_new(engine->table, helper->store);
 	if (fd < 0 || !engine->flows || !engine->nursery || make_tcp(engine, loop) < 0)
 		return fd < 0 ? fd : -errno;
@@ -162,8 +163,11 @@ SpliceEngine *splice_engine_new(
 	engine->table = helper->splice;
 	engine->user = *user;
 	engine->off = step >= WORKER_STEP_NO_SPLICE;
-	if (step >= WORKER_STEP_NO_CONNECTIONS)
+	engine->keep = splice_keep_new(engine->table, helper->store, loop, helper->events);
+	if (step >= WORKER_STEP_NO_CONNECTIONS) {
+		splice_keep_clear(engine->keep);
 		splice_table_clear(engine->table);
+	}
 	r = make_parts(engine, loop);
 	if (r == 0)
 		return engine;
@@ -181,6 +185,7 @@ void splice_engine_free(SpliceEngine *engine)
 	splice_outbound_free(engine->outbound);
 	splice_nursery_free(engine->nursery);
 	splice_flows_free(engine->flows);
+	splice_keep_free(engine->keep);
 	free(engine);
 }
 

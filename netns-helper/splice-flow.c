@@ -318,18 +318,20 @@ unsigned splice_flows_adopt(SpliceFlows *flows)
 	return open;
 }
 
-SpliceFlows *splice_flows_new(SpliceTable *table, EventLoop *loop, SpliceConnectedFn connected, void *data)
+SpliceFlows *splice_flows_new(
+	SpliceTable *table, SpliceKeep *keep, EventLoop *loop, SpliceConnectedFn connected, void *data)
 {
 	SpliceFlows *flows = calloc(1, sizeof(*flows));
 
 	if (!flows)
 		return NULL;
 	flows->table = table;
+	flows->keep = keep;
 	flows->loop = loop;
 	flows->connected = connected;
 	flows->data = data;
 	flows->ready_head = flows->ready_tail = SPLICE_NO_FLOW;
-	flows->pipes = splice_pipes_new(table, loop);
+	flows->pipes = splice_pipes_new(table, keep, loop);
 	if (!flows->pipes) {
 		free(flows);
 		return NULL;

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "common/event-loop.h"
+#include "netns-helper/splice-keep.h"
 #include "netns-helper/splice-table.h"
 
 typedef struct SpliceFlows SpliceFlows;
@@ -18,12 +19,14 @@ typedef void (*SpliceConnectedFn)(void *data, SpliceFlow *flow, int error);
 
 /**
  * @param table      shared; entries of a predecessor are left alone until splice_flows_adopt()
+ * @param keep       borrowed, or NULL
  * @param loop       borrowed, must outlive the object; its keyed descriptors are our sockets
  * @param connected  see above
  * @param data       for @p connected
  * @return NULL with errno
  */
-SpliceFlows *splice_flows_new(SpliceTable *table, EventLoop *loop, SpliceConnectedFn connected, void *data);
+SpliceFlows *splice_flows_new(
+	SpliceTable *table, SpliceKeep *keep, EventLoop *loop, SpliceConnectedFn connected, void *data);
 /** Forgets everything but the table; no connection is closed. */
 void splice_flows_free(SpliceFlows *flows);
 

@@ -17,6 +17,7 @@
 
 struct SplicePipes {
 	SpliceTable *table;
+	SpliceKeep *keep;
 	EventTimer *trim;
 	uint32_t n_free, n_empty_slots, n_large;
 	uint32_t least_free; /* since the last trim */
@@ -51,6 +52,7 @@ static uint32_t pipe_new(SplicePipes *pipes)
 	else
 		pipes->n_empty_slots--;
 	splice_table_saw_fd(t, fds[1]);
+	splice_keep_pipe(pipes->keep, &t->pipes[i]);
 	return i + 1;
 }
 
@@ -59,6 +61,7 @@ static void pipe_close(SplicePipes *pipes, uint32_t pipe)
 	SplicePipe *p = &pipes->table->pipes[pipe - 1];
 	int read_fd = p->read_fd - 1, write_fd = p->write_fd - 1;
 
+	splice_keep_drop_pipe(pipes->keep, p);
 	p->read_fd = p->write_fd =
 		0; /* first: the numbers may be somebody else's the moment they are closed */
 	fd_close(read_fd);
@@ -86,7 +89,7 @@ static void on_trim(void *data)
 {
 	SplicePipes *pipes = data;
 
-	for (uint32_t n = pipes->least_free; n > KEPT && pipes->n_free > 0; n--)
+	for (uint32_t n = pipes->least_free; n > KEPT && pipes->n_free > 0 && splice_keep_is_prompt(pipes->keep); n--)
 		pipe_close(pipes, pipes->free[--pipes->n_free]);
 	if (pipes->least_free == pipes->n_free || pipes->n_free <= KEPT) {
 		for (uint32_t i = 0; i < pipes->n_free && i < pipes->least_free; i++)
@@ -195,13 +198,14 @@ void splice_pipes_adopt(SplicePipes *pipes)
 		trim_later(pipes);
 }
 
-SplicePipes *splice_pipes_new(SpliceTable *table, EventLoop *loop)
+SplicePipes *splice_pipes_new(SpliceTable *table, SpliceKeep *keep, EventLoop *loop)
 {
 	SplicePipes *pipes = calloc(1, sizeof(*pipes));
 
 	if (!pipes)
 		return NULL;
 	pipes->table = table;
+	pipes->keep = keep;
 	pipes->trim = event_loop_add_timer(loop, TRIM_MS, on_trim, pipes);
 	event_timer_stop(pipes->trim);
 	return pipes;

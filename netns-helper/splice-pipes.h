@@ -10,12 +10,13 @@
 #include <stdint.h>
 
 #include "common/event-loop.h"
+#include "netns-helper/splice-keep.h"
 #include "netns-helper/splice-table.h"
 
 typedef struct SplicePipes SplicePipes;
 
 /** @return NULL with errno */
-SplicePipes *splice_pipes_new(SpliceTable *table, EventLoop *loop);
+SplicePipes *splice_pipes_new(SpliceTable *table, SpliceKeep *keep, EventLoop *loop);
 void splice_pipes_free(SplicePipes *pipes);
 /** Take over from a predecessor: what no half of a flow uses is emptied and free. Call once, before the first splice_pipes_borrow(). */
 void splice_pipes_adopt(SplicePipes *pipes);

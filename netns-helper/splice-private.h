@@ -23,6 +23,7 @@ typedef struct {
 
 struct SpliceFlows {
 	SpliceTable *table;
+	SpliceKeep *keep;
 	EventLoop *loop;
 	SplicePipes *pipes;
 	EventTimer *again; /* flows whose budget was used up */

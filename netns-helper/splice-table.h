@@ -89,11 +89,13 @@ typedef struct {
 	SpliceAddr host; /* where it really goes, or comes from */
 	uint64_t since_ms; /* of the present phase, monotonic */
 	SpliceHalf half[2];
+	_Atomic uint32_t kept; /* by systemd (splice-keep.c) */
 	uint8_t syn[SPLICE_SYN_MAX]; /* virtio header and frame of the first segment */
 } SpliceFlow;
 
 typedef struct {
 	_Atomic int32_t read_fd, write_fd; /* 1 + descriptor, 0: none */
+	_Atomic uint32_t kept; /* by systemd (splice-keep.c) */
 } SplicePipe;
 
 typedef struct {

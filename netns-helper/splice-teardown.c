@@ -48,6 +48,7 @@ void splice_flows_end(SpliceFlows *flows, SpliceFlow *flow, bool reset)
 			splice_pipes_empty(flows->pipes, half->pipe);
 		splice_pipes_return(flows->pipes, half);
 	}
+	splice_keep_end(flows->keep, flow, reset);
 	close_side(flow, SPLICE_GUEST, reset);
 	close_side(flow, SPLICE_HOST, reset);
 	splice_flows_set_phase(flow, SPLICE_FREE);

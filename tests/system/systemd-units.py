@@ -1,12 +1,15 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
 """The unit templates in a booted systemd: everything of a unit is killed, and what must go on goes on."""
+import ctypes
 import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -16,6 +19,7 @@ STAGE = '/opt/tandem-test'
 UNIT = 'tandem-netns-helper@web.service'
 API = '/run/tandem/web.sock'
 PORT = 8099
+CLONE_NEWNET = 0x40000000
 
 
 def outside():
@@ -168,7 +172,158 @@ def test_3_worker_killed():
 	assert prop(UNIT, 'NRestarts') == restarts and prop(UNIT, 'MainPID') == main
 
 
-def test_4_explained():
+class Stream:
+	"""Numbers sent into one end of a connection whose other end sends back what it gets; all come back, once and in order."""
+
+	def __init__(self, sock):
+		self.sock, self.trouble, self.got, self.stop = sock, None, 0, False
+		sock.settimeout(20)
+		self.threads = [threading.Thread(target=self.guarded, args=(f,), daemon=True) for f in (self.send, self.receive)]
+		for t in self.threads:
+			t.start()
+
+	def guarded(self, work):
+		try:
+			work()
+		except Exception as e:	# noqa: B902
+			self.trouble = self.trouble or '%s: %s' % (type(e).__name__, e)
+
+	def send(self):
+		n = 0
+		while not self.stop:
+			self.sock.sendall(struct.pack('>4096Q', *range(n, n + 4096)))
+			n += 4096
+		self.sent = n
+		self.sock.shutdown(socket.SHUT_WR)
+
+	def receive(self):
+		rest = b''
+		while True:
+			data = self.sock.recv(1 << 16)
+			if not data:
+				break
+			data = rest + data
+			n = len(data) // 8
+			want = range(self.got, self.got + n)
+			if struct.unpack('>%dQ' % n, data[:8 * n]) != tuple(want):
+				raise ValueError('not the numbers from %d on' % self.got)
+			self.got, rest = self.got + n, data[8 * n:]
+		if rest:
+			raise ValueError('ends within a number')
+
+	def goes_on(self, much=200000):
+		"""That many more numbers come."""
+		before = self.got
+		until(lambda: self.trouble or self.got > before + much, 'numbers come')
+		assert not self.trouble, self.trouble
+
+	def finish(self):
+		self.stop = True
+		for t in self.threads:
+			t.join(20)
+		assert not self.trouble, self.trouble
+		assert self.got == self.sent, '%d numbers came of %d' % (self.got, self.sent)
+		self.sock.close()
+
+
+def socket_in_guest():
+	libc, here = ctypes.CDLL(None, use_errno=True), os.open('/proc/self/ns/net', os.O_RDONLY)
+	guest = os.open('/run/netns/web', os.O_RDONLY)
+	try:
+		assert libc.setns(guest, CLONE_NEWNET) == 0
+		return socket.socket()
+	finally:
+		assert libc.setns(here, CLONE_NEWNET) == 0
+		os.close(here)
+		os.close(guest)
+
+
+def connect_out(listener):
+	"""A connection of the guest to a server of ours, which sends back what it gets."""
+	def echo():
+		with listener.accept()[0] as s:
+			while True:
+				data = s.recv(1 << 16)
+				if not data:
+					return
+				s.sendall(data)
+
+	threading.Thread(target=echo, daemon=True).start()
+	sock = socket_in_guest()
+	sock.settimeout(10)
+	sock.connect(('10.0.2.2', listener.getsockname()[1]))
+	return sock
+
+
+def stored():
+	return int(prop(UNIT, 'NFileDescriptorStore'))
+
+
+def kill_unit():
+	old = prop(UNIT, 'MainPID')
+	run('systemctl', 'kill', '-s', 'KILL', UNIT)
+	until(lambda: prop(UNIT, 'MainPID') not in ('0', old) and prop(UNIT, 'ActiveState') == 'active', 'it is started again')
+
+
+def test_4_connections():
+	"""all of the unit killed 10 times while two connections are full of numbers: not one is lost or doubled"""
+	before = stored()
+	with socket.socket() as listener:
+		listener.bind(('127.0.0.1', 0))
+		listener.listen()
+		streams = [Stream(socket.create_connection(('127.0.0.1', PORT), 10)), Stream(connect_out(listener))]
+		until(lambda: stored() >= before + 4, 'systemd has both connections')
+		for _ in range(10):
+			for stream in streams:
+				stream.goes_on()
+			kill_unit()
+		for stream in streams:
+			stream.goes_on()
+			stream.finish()
+	# what has ended is not kept any more; pipes go after a while without work
+	until(lambda: stored() <= before + 4, 'systemd has let go: %d, %d before' % (stored(), before))
+
+
+def test_5_ends_of_kept():
+	"""a connection that systemd has too ends at once for its peer, by a reset as by an end; one too young to be kept is cut, not left hanging"""
+	def kept_pair():
+		before = stored()
+		out, listener = None, socket.socket()
+		listener.bind(('127.0.0.1', 0))
+		listener.listen()
+		out = socket_in_guest()
+		out.settimeout(10)
+		out.connect(('10.0.2.2', listener.getsockname()[1]))
+		inner = listener.accept()[0]
+		inner.settimeout(10)
+		listener.close()
+		return out, inner, before
+
+	out, inner, before = kept_pair()
+	until(lambda: stored() >= before + 2, 'systemd has it')
+	out.close()
+	assert inner.recv(1) == b'', 'no end of the stream'
+	inner.close()
+	out, inner, before = kept_pair()
+	until(lambda: stored() >= before + 2, 'systemd has it')
+	out.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+	out.close()
+	try:
+		raise AssertionError('no reset but %r' % inner.recv(1))
+	except ConnectionResetError:
+		inner.close()
+	out, inner, before = kept_pair()
+	kill_unit()
+	for s in (out, inner):
+		try:
+			assert s.recv(1) == b'', 'data from nowhere'
+		except ConnectionResetError:
+			pass
+		s.close()
+	until(ask, 'the port answers again')
+
+
+def test_6_explained():
 	"""the journal has the deaths with their fields, and journalctl -x explains them"""
 	entries = [json.loads(line) for line in run('journalctl', '-q', '-o', 'json', 'CONTAINER_ID_FULL=' + 'ab' * 32,
 		'MESSAGE_ID=b1f5b7c0a3b94e0f8d0e6c1d2f3a4b52').splitlines()]
@@ -178,14 +333,14 @@ def test_4_explained():
 	assert 'works again' in text and 'Nothing has to be done' in text, text
 
 
-def test_5_descriptors():
+def test_7_descriptors():
 	"""no descriptor has been gathered, neither in the processes nor in systemd's store"""
 	main = prop(UNIT, 'MainPID')
 	assert int(prop(UNIT, 'NFileDescriptorStore')) < 40, prop(UNIT, 'NFileDescriptorStore')
 	until(lambda: len(os.listdir('/proc/%s/fd' % main)) < 90, 'few descriptors: %d' % len(os.listdir('/proc/%s/fd' % main)))
 
 
-def test_6_stop():
+def test_8_stop():
 	"""a stopped unit takes link and ports with it, and starts anew"""
 	run('systemctl', 'stop', UNIT)
 	until(lambda: 'tap0' not in run('ip', '-n', 'web', 'link'), 'the link is gone')
@@ -223,7 +378,7 @@ def exe(pid):
 		return None
 
 
-def test_7_container():
+def test_9_container():
 	"""a container unit: its conmon's processes killed one after the other, it goes on, its log is whole, its status is known"""
 	unit = 'tandem-container@writer.service'
 	bundle = container_conf('writer', ['lines=77', 'pause=20000', 'code=9'])
@@ -244,7 +399,7 @@ def test_7_container():
 	assert done.returncode == 0, done.stdout.decode()
 
 
-def test_8_container_status():
+def test_9_container_status():
 	"""a container that ends by itself gives the unit its status"""
 	unit = 'tandem-container@ends.service'
 	bundle = container_conf('ends', ['lines=78', 'pause=20000', 'code=9'])
