@@ -49,4 +49,7 @@ tests_unit_test_ports_text_SOURCES = tests/unit/test-ports-text.c netns-helper/p
 UNIT_TESTS += tests/unit/test-ip-fragments
 tests_unit_test_ip_fragments_SOURCES = tests/unit/test-ip-fragments.c netns-helper/ip-fragments.c
 UNIT_TESTS += tests/unit/test-seccomp-filter
+UNIT_TESTS += tests/unit/test-splice-keep
+tests_unit_test_splice_keep_SOURCES = tests/unit/test-splice-keep.c netns-helper/splice-keep.c netns-helper/splice-socket.c \
+	netns-helper/splice-table.c
 tests_unit_test_seccomp_filter_SOURCES = tests/unit/test-seccomp-filter.c netns-helper/seccomp-filter.c

@@ -86,18 +86,26 @@ static void test_silent_without_socket(Fixture *f, const void *data)
 	g_assert_cmpint(errno, ==, EAGAIN);
 }
 
-/* In a child, whose descriptors 3 to 6 are what systemd passed. */
+static bool is_fifty(int fd, void *data)
+{
+	++*(int *)data;
+	return fd == 50;
+}
+
+/* In a child, whose descriptors 3 to 7 are what systemd passed. */
 static void take_in_child(void)
 {
 	FdStore *store = fd_store_new();
 	struct stat a, b;
-	char pid[16];
+	char pid[16], text[64];
+	int asked = 0;
+	ssize_t n;
 
 	(void)snprintf(pid, sizeof(pid), "%d", getpid());
 	g_setenv("LISTEN_PID", pid, TRUE);
-	g_setenv("LISTEN_FDS", "4", TRUE);
-	g_setenv("LISTEN_FDNAMES", "4.a:3.b:50.-forward:nonsense", TRUE);
-	g_assert_cmpint(fd_keep_take(store), ==, 3);
+	g_setenv("LISTEN_FDS", "5", TRUE);
+	g_setenv("LISTEN_FDNAMES", "4.a:3.b:50.-p:nonsense:51.-c", TRUE);
+	g_assert_cmpint(fd_keep_take(store), ==, 4);
 	/* 3 and 4 have changed places */
 	g_assert_cmpint(fd_store_get(store, "a"), ==, 4);
 	g_assert_cmpint(fd_store_get(store, "b"), ==, 3);
@@ -107,10 +115,20 @@ static void take_in_child(void)
 	g_assert_true(S_ISDIR(b.st_mode));
 	g_assert_cmpint(fstat(50, &a), ==, 0);
 	g_assert_true(S_ISREG(a.st_mode));
-	g_assert_cmpint(fd_store_get(store, "-forward"), ==, -ENOENT);
+	g_assert_cmpint(fd_store_get(store, "-p"), ==, -ENOENT);
 	g_assert_cmpint(fcntl(6, F_GETFD), ==, -1); /* a name that is none of ours: closed */
 	g_assert_cmpint(fcntl(4, F_GETFD) & FD_CLOEXEC, ==, FD_CLOEXEC);
 	g_assert_null(g_getenv("LISTEN_FDS"));
+	/* of those without a name in the registry only 50 is still of use */
+	fd_keep_drop_unknown(store, is_fifty, &asked);
+	g_assert_cmpint(asked, ==, 2);
+	g_assert_cmpint(fcntl(50, F_GETFD), >=, 0);
+	g_assert_cmpint(fcntl(51, F_GETFD), ==, -1);
+	g_assert_cmpint(fcntl(3, F_GETFD), >=, 0);
+	n = recv(60, text, sizeof(text) - 1, MSG_DONTWAIT);
+	g_assert_cmpint(n, >, 0);
+	text[n] = '\0';
+	g_assert_cmpstr(text, ==, "FDSTOREREMOVE=1\nFDNAME=51.-c");
 	_exit(0);
 }
 
@@ -131,7 +149,8 @@ static void test_take(Fixture *f, const void *data)
 		place(4, "/tmp");
 		place(5, "/proc/self/status");
 		place(6, "/dev/zero");
-		(void)close_range(7, 59, 0);
+		place(7, "/dev/full");
+		(void)close_range(8, 59, 0);
 		take_in_child();
 	}
 	g_test_trap_subprocess(NULL, 0, G_TEST_SUBPROCESS_INHERIT_STDERR);
