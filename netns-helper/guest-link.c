@@ -97,13 +97,18 @@ const GuestLinkKind guest_link_tap = {.name = "tap", .create = tap_create};
 
 /* --- the child --- */
 
-static int open_namespace(const char *path, int *ret_fd)
+static int open_namespace(const char *path, bool is_pid, int *ret_fd)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0) {
-		fprintf(stderr, "cannot open namespace %s: %s\n", path, strerror(errno));
-		return -errno;
+		int r = -errno;
+
+		fprintf(stderr, "cannot open namespace %s: %s%s\n", path, strerror(-r),
+			r == -ENOENT && is_pid ? " (there is no such process)"
+			: r == -EACCES	       ? " (it belongs to another user)"
+					       : "");
+		return r;
 	}
 	*ret_fd = fd;
 	return 0;
@@ -124,9 +129,9 @@ static int enter_namespaces(const Options *options)
 		if (!user)
 			user = user_path;
 	}
-	r = open_namespace(net, &netns);
+	r = open_namespace(net, options->target_kind == TARGET_PID, &netns);
 	if (r == 0 && user)
-		r = open_namespace(user, &userns);
+		r = open_namespace(user, options->target_kind == TARGET_PID, &userns);
 	if (r < 0)
 		return r;
 	if (userns >= 0)
@@ -135,8 +140,9 @@ static int enter_namespaces(const Options *options)
 	if (setns(netns, CLONE_NEWNET) < 0) {
 		r = -errno;
 		fprintf(stderr, "cannot enter network namespace %s: %s%s\n", net, strerror(-r),
-			r == -EPERM ? " (it belongs to another user namespace: name that with --userns-path)"
-				    : "");
+			r == -EPERM    ? " (it belongs to another user namespace: name that with --userns-path)"
+			: r == -EINVAL ? " (it is no network namespace)"
+				       : "");
 		return r;
 	}
 	return 0;

@@ -138,7 +138,8 @@ PumpResult splice_teardown_go_on(SpliceFlows *flows, SpliceFlow *flow)
 {
 	int source = reset_source(flow);
 	SpliceLocal *l = &flows->local[splice_flow_index(flows, flow)];
-	bool reset = false;
+	SpliceHalf *half = &flow->half[source];
+	bool reset = false, more;
 
 	while (!l->dry || l->in_pipe[source] > 0) {
 		if (l->in_pipe[source] > 0) {
@@ -148,10 +149,12 @@ PumpResult splice_teardown_go_on(SpliceFlows *flows, SpliceFlow *flow)
 				break;
 			if (n == 0 && !l->writable[!source])
 				return PUMP_BLOCKED;
-		} else if (!splice_pump_in(flows, flow, source, &reset) ||
-			   flow->half[source].flags & SPLICE_HALF_EOF) {
-			l->dry = true;
+			continue;
 		}
+		more = splice_pump_in(flows, flow, source, &reset);
+		if (!more && half->pipe == 0)
+			return PUMP_BLOCKED; /* no pipe is free: the bytes wait for one, as long as the reset does */
+		l->dry = !more || half->flags & SPLICE_HALF_EOF;
 	}
 	if (l->dry && !is_ready_for_reset(flows, flow))
 		return PUMP_BLOCKED; /* the timer goes on */
