@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import helperlab
 import netlab
 import tap
-from helperlab import forward, free_port, n_fds
+from helperlab import forward, free_port, level, n_fds
 from netlab import HOST
 from tap import test
 
@@ -141,7 +141,7 @@ def _(t):
 	g, h, path = t.api_pair('--mtu=65520')
 	size = MB * (1 << 20) // PAIRS // 2
 	streams = []
-	start = n_fds(h)
+	start = level(h)
 	for i, (a, b) in enumerate(connections(t, g, h, path)):
 		a.setblocking(False)
 		b.setblocking(False)

@@ -416,6 +416,16 @@ def n_fds(helper):
 	return max(counts)
 
 
+def level(helper):
+	"""Open descriptors of the helper at rest: soon after its start it makes some more, when it has nothing else to do."""
+	def at_rest():
+		before = n_fds(helper)
+		netlab.pidfd_wait(helper.pid, 0.06)
+		asleep = all(netlab.state(p) == 'S' for p in helper.all_pids())
+		return before if asleep and n_fds(helper) == before else 0
+	return tap.until(at_rest, 'the helper is at rest')
+
+
 def cpu_ms(helper):
 	"""CPU of all processes of the helper so far."""
 	return sum(netlab.cpu_ms(p) for p in helper.all_pids())

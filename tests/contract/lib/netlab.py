@@ -291,13 +291,18 @@ def processes():
 	return [int(p) for p in os.listdir('/proc') if p.isdigit() and int(p) != 1]
 
 
-def alive(pid):
-	"""True unless @pid is gone or a zombie."""
+def state(pid):
+	"""The letter of proc(5), X if @pid is gone."""
 	try:
 		with open('/proc/%d/stat' % pid) as f:
-			return f.read().rpartition(')')[2].split()[0] not in 'ZX'
+			return f.read().rpartition(')')[2].split()[0]
 	except (FileNotFoundError, ProcessLookupError):
-		return False
+		return 'X'
+
+
+def alive(pid):
+	"""True unless @pid is gone or a zombie."""
+	return state(pid) not in 'ZX'
 
 
 def cpu_ms(pid):

@@ -254,7 +254,7 @@ def _(t):
 	udp = t.udp(HOST, '127.0.0.1', 53)
 	other = t.udp(HOST, '127.0.0.1', 5353)
 	g, h = t.pair()
-	start = helperlab.n_fds(h)
+	start = helperlab.level(h)
 	for n in range(20):
 		c = t.udp(g)
 		c.sendto(b'q', (DNS4, 53))

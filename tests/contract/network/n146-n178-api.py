@@ -469,7 +469,7 @@ def _(t):
 		with api_open(path) as s:
 			if n % 3:
 				s.sendall(b'{"execute":"list_hostfwd"}'[:26 - n % 26 * (n % 2)])
-	start = helperlab.n_fds(h)
+	start = helperlab.level(h)
 	tap.same(api(path, 'list_hostfwd').get('entries'), [], 'answer')
 	tap.true(h.is_alive(), 'the helper ended')
 
@@ -478,7 +478,7 @@ def _(t):
 def _(t):
 	g, h, path = t.api_pair()
 	api(path, 'list_hostfwd')
-	start = helperlab.n_fds(h)
+	start = helperlab.level(h)
 	port = free_port()
 	for n in range(500):
 		n = forward(path, port, 80)

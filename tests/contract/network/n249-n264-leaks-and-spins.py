@@ -17,7 +17,7 @@ import frames
 import helperlab
 import netlab
 import tap
-from helperlab import api, api_open, connect_error, forward, free_port, n_fds
+from helperlab import api, api_open, connect_error, forward, free_port, level, n_fds
 from netlab import HOST, HOST4, OUTSIDE, OUTSIDE4, pidfd_wait
 from tap import test
 
@@ -127,7 +127,7 @@ def _(t):
 	c, p, _ = t.through(g, s)
 	c.close()
 	p.close()
-	start = tap.until(lambda: n_fds(h), 'descriptors')
+	start = level(h)
 	for n in range(1000):
 		with g.connect('10.0.2.2', port) as c:
 			p, _ = s.accept()
@@ -146,7 +146,7 @@ def _(t):
 	s = t.listen()
 	port = s.getsockname()[1]
 	closed = free_port()
-	start = n_fds(h)
+	start = level(h)
 	for n in range(300):
 		if n % 3 == 2:
 			tap.same(connect_error(g, '10.0.2.2', closed), 'ECONNREFUSED', 'connect')
@@ -165,7 +165,7 @@ def _(t):
 	port = free_port()
 	forward(path, port, 8080)
 	s = t.listen(g, '0.0.0.0', 8080)
-	start = n_fds(h)
+	start = level(h)
 	for n in range(300):
 		with OUTSIDE.connect(HOST4, port) as c:
 			p, _ = s.accept()
@@ -180,7 +180,7 @@ def _(t):
 	g, h = t.pair()
 	u = t.udp(OUTSIDE, OUTSIDE4, 0)
 	c = t.udp(g, '0.0.0.0')
-	start = n_fds(h)
+	start = level(h)
 	for n in range(2000):
 		c.sendto(b'%d' % n, u.getsockname())
 		data, peer = u.recvfrom(100)
@@ -250,7 +250,7 @@ def _(t):
 	u = t.udp(HOST, '127.0.0.1', 0)
 	first = t.udp(g, '0.0.0.0')
 	helperlab.carried(first, b'q', ('10.0.2.2', u.getsockname()[1]), u)
-	start, wire = n_fds(h), g.packets('tap0')
+	start, wire = level(h), g.packets('tap0')
 	mac = frames.mac(g.link('tap0')['address'])
 	flood = [frames.ether(frames.GATEWAY_MAC, mac, frames.IPV4, frames.udp4('10.0.2.100', 10000 + n, '10.0.2.2', u.getsockname()[1], b'x'))
 		for n in range(STACK_SOCKETS + 500)]
@@ -321,7 +321,7 @@ def _(t):
 		g, h, path = t.api_pair()
 		port = free_port()
 		forward(path, port, 8080)
-		start = n_fds(h)
+		start = level(h)
 		if vanished == 'guest, published':
 			service = t.listen(g, '0.0.0.0', 8080)
 			s = t.connect(OUTSIDE, HOST4, port)
@@ -352,7 +352,7 @@ def _(t):
 	g, h = t.pair()
 	g.sysctl('net.ipv4.tcp_fin_timeout', 2)
 	s = t.listen()
-	start = n_fds(h)
+	start = level(h)
 	kept = []
 	for _ in range(50):
 		c, p, _ = t.through(g, s)
@@ -367,7 +367,7 @@ def _(t):
 		raise tap.Skip('waits for timers of minutes; set TANDEM_LONG=1')
 	g, h = t.pair()
 	u = t.udp(OUTSIDE, OUTSIDE4, 0)
-	start = n_fds(h)
+	start = level(h)
 	for n in range(300):
 		with g.udp('0.0.0.0') as c:
 			c.sendto(b'x', u.getsockname())

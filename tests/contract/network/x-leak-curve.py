@@ -14,7 +14,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import helperlab
 import netlab
 import tap
-from helperlab import api, n_fds
+from helperlab import api, level, n_fds
 from netlab import HOST
 from tap import test
 
@@ -47,7 +47,7 @@ class Curve:
 		self.points = []
 
 	def point(self, label):
-		now = (n_fds(self.h), resident_kib(self.h), len(api(self.path, 'list')['return']['flows']))
+		now = (n_fds(self.h) if self.points else level(self.h), resident_kib(self.h), len(api(self.path, 'list')['return']['flows']))
 		self.points.append(now)
 		print('# %-28s %6d descriptors %8d KiB %6d flows' % ((label,) + now), flush=True)
 
