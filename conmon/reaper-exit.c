@@ -23,7 +23,8 @@
 
 /* Bounds, milliseconds. */
 #define KILLED_LIMIT_MS 1000 /* for a payload to die of SIGKILL */
-#define DRAIN_LIMIT_MS 10000 /* for the monitor's last bytes */
+/* For the monitor's last bytes; one that hangs is killed within the first two summands, and its successor has the third. */
+#define DRAIN_LIMIT_MS (SUPERVISE_HUNG_MS + 3 * SUPERVISE_HEARTBEAT_MS + 10000)
 #define SUBREAPER_LIMIT_MS 500 /* for the keeper to give up adopting */
 #define NETWORK_DOWN_LIMIT_MS 5000 /* for the network helper to end */
 

@@ -131,6 +131,25 @@ for first in ROLES:
 		def _(t, names=(second, first)):
 			after_kill_of(t, names, patient=t.is_rootless)
 
+
+@test('X-9', 'a monitor that hangs when the container ends, and is no child of its keeper, is replaced before it is given up', ours=OURS)
+def _(t):
+	b = t.bundle('echo one; read x < /shared/go; echo two; exit 7')
+	gate = b.fifo()
+	r = t.create(b)
+	b.start()
+	t.wait_logged('one')
+	first = tap.until(roles, 'all four of them', 10)
+	processes.kill(first['keeper'])
+	tap.until(lambda: roles() and roles()['keeper'] != first['keeper'], 'a new keeper', 10)
+	processes.kill(first['monitor'], signal.SIGSTOP)	# told to its parent, who is not the keeper
+	os.write(gate, b'go\n')
+	tap.same(t.exit_file(b, 40), '7')
+	tap.same(t.logged(), b'one\ntwo\n')
+	tap.until(lambda: not [p for p in processes.everyone() if processes.comm(p).startswith('conmon')], 'the end of all of them', 10)
+	t.runs.remove(r)
+
+
 @test('X-10', 'SIGKILL to the process of the pid file at once, or soon after: the caller is told in words that nothing was created', ours=OURS)
 def _(t):
 	b = t.plain()
