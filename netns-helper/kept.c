@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "common/fd-keep.h"
 #include "common/fd-util.h"
@@ -62,6 +63,15 @@ static bool is_ours(const char *name)
 	return false;
 }
 
+/* Nobody is going to serve it: its peer shall know, whoever else has the socket. */
+static bool cut(int fd, void *data)
+{
+	const struct sockaddr none = {.sa_family = AF_UNSPEC};
+
+	(void)connect(fd, &none, sizeof(none));
+	return false;
+}
+
 /* Everything that came back, out of systemd's store too; but for this memory, which begins anew. */
 static void throw_away(const Helper *helper, Life *life)
 {
@@ -71,7 +81,7 @@ static void throw_away(const Helper *helper, Life *life)
 
 	memory_name(life_name, LIFE, sizeof(*life));
 
-	fd_keep_drop_unknown(helper->store, NULL, NULL);
+	fd_keep_drop_unknown(helper->store, cut, NULL);
 	for (size_t i = 0; fd_store_next(helper->store, &i, &name, &fd);)
 		if (is_ours(name) && strcmp(name, life_name) != 0) {
 			fd_keep_remove(helper->store, name, fd);

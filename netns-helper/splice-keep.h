@@ -8,7 +8,8 @@
  * and the other end is reset.
  *
  * As long as systemd has a socket too, close() tells the peer nothing. So a connection that was given away is ended by shutdown() or a
- * disconnection, and systemd lets go by itself of a socket that hangs up, even if our message does not reach it: nothing waits for systemd when its queue is full.
+ * disconnection, and systemd lets go by itself of a socket that hangs up, even if our message does not reach it: nobody waits for systemd when its
+ * queue is full.
  */
 #include <stdbool.h>
 
