@@ -121,6 +121,7 @@ struct Monitor {
 	/* monitor.c */
 	unsigned restarts;
 	EventTimer *stall_timer, *idle_timer;
+	EventTimer *tell_timer;	/* sinks.c */
 	uint64_t active_ms;
 	bool again;		/* there is work left that no event will announce */
 	bool is_draining;
@@ -158,6 +159,8 @@ uint64_t sinks_tail(const Monitor *m, unsigned stream);
 bool sinks_make_room(Monitor *m, unsigned stream, uint64_t tail);
 /** Mark sinks that have taken nothing for too long. @return whether one was */
 bool sinks_look_for_stalls(Monitor *m, uint64_t now_ms);
+/** Tell what is lost, and which log works again, though the container writes nothing more. */
+void sinks_tell(Monitor *m);
 void sinks_reopen(Monitor *m);
 /** The end: count and tell what could not be recorded. */
 void sinks_give_up_rest(Monitor *m);

@@ -181,13 +181,10 @@ static void stream_close(Monitor *m, Stream *stream)
 	fd_store_close(m->store, stream_name(stream));
 }
 
-/*
- * A busy writer gets larger pipes, so that each wake-up moves more. A full pipe may hold as little as half of its size: what does not fit into
- * the rest of a page begins the next one. The kernel may refuse: an ordinary user has a budget for all.
- */
+/* A busy writer gets larger pipes, so that each wake-up moves more. The kernel may refuse: an ordinary user has a budget for all. */
 static void stream_grow(Monitor *m, Stream *stream, size_t got)
 {
-	if (stream->pipe_size <= 0 || stream->pipe_size >= READ_MAX || got < (size_t)stream->pipe_size / 2)
+	if (stream->pipe_size <= 0 || stream->pipe_size >= READ_MAX || got < (size_t)stream->pipe_size)
 		return;
 	if (fcntl(stream->fd, F_SETPIPE_SZ, READ_MAX) >= 0)
 		(void)stage_resize(&m->st->stage, READ_MAX);
@@ -292,7 +289,8 @@ static size_t stream_read(Monitor *m, unsigned number)
 		stream_ended(m, stream, (int)n);
 		return 0;
 	}
-	stream->was_full = n >= BUSY_READ;
+	/* A line that may yet turn out to be beyond the rate is not shown half. */
+	stream->was_full = n >= (rate_is_limited(m->conmon->options) ? RATE_READ_MAX : BUSY_READ);
 	stream_grow(m, stream, (size_t)n);
 	rate_take(m, number, (size_t)n);
 	return (size_t)n;
@@ -341,6 +339,11 @@ static void on_stall_timer(void *data)
 	(void)sinks_look_for_stalls(m, now_ms);
 	(void)attach_look_for_stalls(m, now_ms);
 	/* whoever still waits arms it again */
+}
+
+static void on_tell_timer(void *data)
+{
+	sinks_tell(data);
 }
 
 /*
@@ -439,6 +442,8 @@ static bool sinks_are_drained(const Monitor *m)
 
 		if (!sink_is_waited_for(sink, is_patient, now_ms))
 			continue;
+		if (sink->is_full && sink->lost_bytes != sink->noted_bytes)
+			return false;
 		for (unsigned s = 0; s < STREAMS; s++)
 			if (log_mark_pos(sink->mark[s]) != ring_head(&m->st->rings[s]))
 				return false;
@@ -506,8 +511,11 @@ static void monitor_drain(Monitor *m)
 			m->st->released = 1;
 		for (unsigned i = 0; i < (unsigned)m->st->n_clients_high; i++)
 			m->st->clients[i].is_behind = 0;	/* a last chance */
-		for (unsigned i = 0; i < m->st->n_sinks; i++)
-			m->st->sinks[i].retry_ms = 0;	/* the same for logs */
+		for (unsigned i = 0; i < m->st->n_sinks; i++) {	/* the same for logs */
+			m->st->sinks[i].retry_ms = 0;
+			if (m->st->sinks[i].stalled_ms)
+				m->st->sinks[i].stalled_ms = m->drain_ms;
+		}
 	}
 	for (unsigned s = 0; s < STREAMS; s++)
 		is_read = drain_stream(m, s) && is_read;
@@ -613,6 +621,8 @@ static int monitor_open(Monitor *m)
 
 	m->stall_timer = event_loop_add_timer(m->loop, 0, on_stall_timer, m);
 	event_timer_stop(m->stall_timer);
+	m->tell_timer = event_loop_add_timer(m->loop, 0, on_tell_timer, m);
+	event_timer_stop(m->tell_timer);
 	m->idle_timer = event_loop_add_timer(m->loop, IDLE_MS, on_idle, m);
 	m->active_ms = event_now_ms();
 	if ((r = open_memory(m)) < 0 || (r = stage_open(&m->st->stage, m->store, "stage")) < 0 ||

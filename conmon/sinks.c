@@ -41,19 +41,36 @@ static void on_sink_socket(void *data, uint32_t events)
 	sink->is_full = false;	/* the work of this wake-up tries again; if it is an error, sending meets it */
 }
 
-/* A socket is polled only while it is full (or being connected). */
+/* What a sink waits for: its socket, or a FIFO or terminal that is its file. @return -1: nothing that could be polled */
+static int sink_descriptor(const LogSink *sink)
+{
+	return sink->socket.fd >= 0 || sink->file.is_regular ? sink->socket.fd : sink->file.fd;
+}
+
+/* It is polled only while it is full (or being connected). */
 static void watch_sink(LogSink *sink, LogContext *ctx)
 {
 	Monitor *m = ctx->data;
 	EventSource **source = &m->sink_sources[sink->index];
 
-	if (sink->socket.fd < 0) {
+	if (sink_descriptor(sink) < 0) {
 		event_source_remove(*source);
 		*source = NULL;
 		return;
 	}
-	if (!*source && event_loop_add_fd(m->loop, sink->socket.fd, 0, on_sink_socket, sink, source) == 0)
+	if (!*source && event_loop_add_fd(m->loop, sink_descriptor(sink), 0, on_sink_socket, sink, source) == 0)
 		(void)event_source_mute(*source);
+}
+
+static bool has_something_to_tell(const LogSink *sink)
+{
+	return sink->lost_bytes != sink->noted_bytes;
+}
+
+static void tell_later(Monitor *m)
+{
+	if (!event_timer_is_armed(m->tell_timer))
+		event_timer_set(m->tell_timer, LOG_RESUMED_MS);
 }
 
 static void sink_failed(Monitor *m, LogSink *sink, int error)
@@ -64,9 +81,11 @@ static void sink_failed(Monitor *m, LogSink *sink, int error)
 	if (sink->driver->transport != &log_file_transport)
 		sink->retry_ms = sink->failed_ms + LOG_RETRY_MS;
 	monitor_look_later(m);
-	if (sink->error)
-		return;	/* told already */
+	tell_later(m);
 	sink->error = -error;
+	if (sink->is_told)
+		return;
+	sink->is_told = true;
 	diag_warn_errno(error, "Failed to write to %s log:", sink->driver->name);
 	snprintf(text, sizeof(text), "Log %s of the container can't be written: %s. The container goes on; what does not fit in "
 		"memory meanwhile is lost and counted.", sink->driver->name, strerror(-error));
@@ -85,6 +104,7 @@ static void sink_resumed(Monitor *m, LogSink *sink)
 	char text[256];
 
 	sink->error = 0;
+	sink->is_told = false;
 	snprintf(text, sizeof(text), "Log %s of the container can be written again; %llu bytes (%llu lines) were lost so far.",
 		sink->driver->name, (unsigned long long)sink->lost_bytes, (unsigned long long)sink->lost_lines);
 	event_log_emit(m->conmon->events, EVENT_ID_SINK_RESUMED, 5, text, NULL);
@@ -106,6 +126,8 @@ void sinks_open(Monitor *m)
 		sink->stalled_ms = sink->retry_ms = 0;
 		if (r < 0)
 			sink_failed(m, sink, r);
+		if (sink->error || has_something_to_tell(sink))
+			tell_later(m);
 	}
 }
 
@@ -115,6 +137,7 @@ static int sink_pump(Monitor *m, LogSink *sink, unsigned stream, LogUrgency urge
 	const LogTransport *transport = sink->driver->transport;
 	ssize_t n = 0;
 
+	log_sink_drop_rest(sink, &m->st->rings[stream], stream);
 	if (sink->lost_bytes != sink->noted_bytes)
 		n = transport->note(sink, &m->log);
 	while (n >= 0) {
@@ -139,7 +162,8 @@ static void sink_is_full(Monitor *m, LogSink *sink)
 {
 	if (!sink->stalled_ms)
 		sink->stalled_ms = event_now_ms();
-	if (m->sink_sources[sink->index])
+	sink->is_full = m->sink_sources[sink->index] != NULL;
+	if (sink->is_full)
 		(void)event_source_set_events(m->sink_sources[sink->index], EPOLLOUT);
 	else
 		sink->retry_ms = event_now_ms() + LOG_RETRY_MS;
@@ -166,43 +190,71 @@ static void sink_works(Monitor *m, LogSink *sink, bool is_under_way)
 		sink_resumed(m, sink);
 }
 
+static void sink_release(Monitor *m, LogSink *sink, bool is_end)
+{
+	if (sink->driver->transport->release)
+		sink->driver->transport->release(sink, &m->log, is_end);
+}
+
 /* The next chance is for what comes next. */
 static void sink_drop_refused(Monitor *m, LogSink *sink)
 {
 	if (m->conmon->options->log_error_blocks || sink->driver->transport != &log_file_transport)
 		return;	/* a receiver that comes back takes what was kept */
+	sink_release(m, sink, false);
 	for (unsigned s = 0; s < STREAMS; s++)
 		log_sink_drop(sink, &m->st->rings[s], s, ring_head(&m->st->rings[s]));
+}
+
+static void sink_judge(Monitor *m, LogSink *sink, int r)
+{
+	if (r == -EAGAIN || r == -ENOBUFS) {
+		sink_is_full(m, sink);
+	} else if (r < 0 && r != -EINPROGRESS) {
+		sink_failed(m, sink, r);
+		sink_drop_refused(m, sink);
+	} else {
+		sink_works(m, sink, r == -EINPROGRESS);
+	}
+}
+
+static bool is_idle(const Monitor *m, const LogSink *sink)
+{
+	for (unsigned s = 0; s < STREAMS; s++)
+		if (log_mark_pos(sink->mark[s]) != ring_head(&m->st->rings[s]))
+			return false;
+	return true;
 }
 
 void sinks_pump(Monitor *m, unsigned stream, LogUrgency urgency)
 {
 	for (unsigned i = 0; i < m->st->n_sinks; i++) {
 		LogSink *sink = &m->st->sinks[i];
-		int r;
 
-		if (log_mark_pos(sink->mark[stream]) == ring_head(&m->st->rings[stream]) || sink->is_full)
+		if (sink->is_full || (log_mark_pos(sink->mark[stream]) == ring_head(&m->st->rings[stream]) &&
+					     !(urgency == LOG_FINISH && has_something_to_tell(sink))))
 			continue;
 		if (urgency != LOG_FINISH && sink->retry_ms && event_now_ms() < sink->retry_ms) {
 			monitor_look_later(m);
 			continue;
 		}
-		r = sink_pump(m, sink, stream, urgency);
-		if (r == -EAGAIN || r == -ENOBUFS) {
-			sink_is_full(m, sink);
-		} else if (r < 0 && r != -EINPROGRESS) {
-			sink_failed(m, sink, r);
-			sink_drop_refused(m, sink);
-		} else {
-			sink_works(m, sink, r == -EINPROGRESS);
-		}
+		sink_judge(m, sink, sink_pump(m, sink, stream, urgency));
 	}
 }
 
-static void sink_release(Monitor *m, LogSink *sink, bool is_end)
+void sinks_tell(Monitor *m)
 {
-	if (sink->driver->transport->release)
-		sink->driver->transport->release(sink, &m->log, is_end);
+	uint64_t now_ms = event_now_ms();
+
+	for (unsigned i = 0; i < m->st->n_sinks; i++) {
+		LogSink *sink = &m->st->sinks[i];
+
+		if (!sink->error && !has_something_to_tell(sink))
+			continue;
+		if (now_ms - sink->failed_ms >= LOG_RESUMED_MS && !sink->is_full && (!sink->error || is_idle(m, sink)))
+			sink_judge(m, sink, has_something_to_tell(sink) ? sink->driver->transport->note(sink, &m->log) : 0);
+		tell_later(m);
+	}
 }
 
 void sinks_drop_new(Monitor *m, unsigned stream)
@@ -210,7 +262,9 @@ void sinks_drop_new(Monitor *m, unsigned stream)
 	for (unsigned i = 0; i < m->st->n_sinks; i++) {
 		sink_release(m, &m->st->sinks[i], false);
 		log_sink_drop(&m->st->sinks[i], &m->st->rings[stream], stream, ring_head(&m->st->rings[stream]));
+		m->st->sinks[i].failed_ms = event_now_ms();
 	}
+	tell_later(m);
 }
 
 uint64_t sinks_tail(const Monitor *m, unsigned stream)
@@ -299,8 +353,11 @@ void sinks_give_up_rest(Monitor *m)
 		sink_release(m, sink, true);
 		for (unsigned s = 0; s < STREAMS && m->st->released; s++)
 			log_sink_drop(sink, &m->st->rings[s], s, ring_head(&m->st->rings[s]));
-		if (sink->lost_bytes == lost_before)
+		if (sink->lost_bytes == lost_before) {
+			if (sink->is_told && !has_something_to_tell(sink))
+				sink_resumed(m, sink);
 			continue;
+		}
 		snprintf(text, sizeof(text), "The container has ended; the last %llu bytes of its output could not be written to log %s "
 			"(%llu bytes were lost in all).", (unsigned long long)(sink->lost_bytes - lost_before),
 			sink->driver->name, (unsigned long long)sink->lost_bytes);

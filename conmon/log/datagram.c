@@ -143,8 +143,7 @@ void log_datagram_commit(LogSink *sink, const ExactTicket *ticket)
 	if (ticket->stream < LOG_STREAMS) {
 		atomic_store_explicit(&sink->mark[ticket->stream], ticket->to, memory_order_release);
 	} else {
-		sink->noted_lines = ticket->note;
-		sink->noted_bytes = ticket->to;
+		log_note_done(sink, ticket->to, ticket->note);
 	}
 }
 

@@ -22,6 +22,7 @@
 #include "conmon/ring.h"
 
 #define LOG_STREAMS 2		/* 0 stdout (or terminal), 1 stderr */
+#define LOG_NOTE_STREAM 1	/* what is missing is told here */
 #define LOG_SINKS_MAX 8
 #define LOG_PIECE_MAX 8192	/* longest content of one record (C-146) */
 #define LOG_OUT_SIZE (256 * 1024)	/* room for one formatted batch: one write(2); fits the second level cache with its input */
@@ -146,6 +147,9 @@ typedef struct {
 	int64_t total_before;
 	/* the torn end that is being cut off */
 	uint64_t torn, keep, keep_to;
+	/* the end of a record that a FIFO has not taken yet, though the ring gives up its batch */
+	char *rest;		/* LOG_OUT_SIZE bytes of shared memory, NULL: not reserved */
+	uint64_t rest_size;
 	/* the file */
 	const char *path;
 	const char *fd_name;	/* in the registry */
@@ -190,12 +194,16 @@ struct LogSink {
 	struct {
 		_Atomic int active;
 		unsigned stream;
+		unsigned cut_after;
 		uint64_t to, bytes_after, lines_after;
 	} drop;
+	/* The line at the position has lost its beginning: so many bytes are searched for its end and left out, too. 0: it has not. */
+	unsigned cut[LOG_STREAMS];
 	uint64_t lost_bytes, lost_lines;	/* ever */
 	uint64_t noted_bytes, noted_lines;	/* of them already told in the log itself */
 	int error;		/* errno while records can't be delivered, else 0 */
-	uint64_t failed_ms;	/* when that last happened */
+	bool is_told;		/* that it fails */
+	uint64_t failed_ms;	/* when that last happened, or something was left out */
 	uint64_t retry_ms;	/* no attempt before */
 	bool is_full;		/* its socket takes no more; POLLOUT will tell */
 	uint64_t stalled_ms;	/* since when it takes nothing; 0: it does */
@@ -215,11 +223,18 @@ const LogStamp *log_stamp(LogContext *ctx);
 /** For the prepare function of a driver that appends to a file: the limits that are the same for all of them. */
 void log_file_prepare(LogSink *sink, const ConmonOptions *options, const char *path);
 
-/** Text of the note about what was lost and has not been told yet. @return its length with the LF; 0: nothing to tell */
+/** Text of the note about what was lost and has not been told yet, with an LF before it if it would stand in a line. @return its length with the LF; 0: nothing to tell */
 size_t log_note_text(const LogSink *sink, char *buf, size_t size);
+/** The note about so much is out. */
+void log_note_done(LogSink *sink, uint64_t bytes, uint64_t lines);
 
-/** Give up the oldest bytes of a stream up to about @p pos, whole lines if possible, and count them. */
+/**
+ * Give up the oldest bytes of a stream up to about @p pos, and count them. Readers must not take what is left of two lines for one: a drop ends
+ * where a line ends, and if the line's beginning is recorded already, before its LF, which then ends that record.
+ */
 void log_sink_drop(LogSink *sink, const Ring *ring, unsigned stream, uint64_t pos);
+/** If the line at the position has lost its beginning: leave out the rest of it, too, as far as it has come. */
+void log_sink_drop_rest(LogSink *sink, const Ring *ring, unsigned stream);
 /**
  * Address of a sink with a socket: a unix socket's path, "udp:HOST:PORT" or "tcp:HOST:PORT" with a numeric host (nothing here may wait for a name server).
  *

@@ -10,22 +10,27 @@
  *                              │ error with a torn record at the end (full disk)
  *                              └──▶ CUTTING ── truncated to the last whole record ──▶ position moves ──▶ IDLE
  *
+ * Others than regular files can't be cut. If a FIFO has taken a part of a record when its batch is given up, the rest of that record is kept (RESTING).
+ *
  * What must never happen: a record after a torn one on the same line, a position that moves before its record is written.
  */
 #include "config.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "common/shared-memory.h"
+
 #include "conmon/diag.h"
 #include "conmon/log/file-compress.h"
 #include "conmon/log/file-rotate.h"
 
-enum { IDLE, WRITING, CUTTING };
+enum { IDLE, WRITING, CUTTING, RESTING };
 
 static void set_phase(LogFile *file, int phase)
 {
@@ -58,8 +63,7 @@ static void batch_commit(LogSink *sink)
 	LogFile *file = &sink->file;
 
 	if (file->is_note) {
-		sink->noted_lines = file->noted_lines_after;
-		sink->noted_bytes = file->noted_bytes_after;
+		log_note_done(sink, file->noted_bytes_after, file->noted_lines_after);
 	} else {
 		atomic_store_explicit(&sink->mark[file->stream], file->to, memory_order_release);
 	}
@@ -141,6 +145,24 @@ static int batch_write(LogSink *sink, LogContext *ctx, uint64_t done)
 	return 0;
 }
 
+/* Write the end of a record whose batch has been given up. */
+static int rest_write(LogFile *file)
+{
+	while (file->done < file->rest_size) {
+		ssize_t n = write(file->fd, file->rest + file->done, file->rest_size - file->done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
+			return -EAGAIN;
+		if (n < 0)
+			break;	/* its reader has gone, and with it what it had read */
+		file->done += (uint64_t)n;
+	}
+	set_phase(file, IDLE);
+	return 0;
+}
+
 /* Finish a batch that was begun, by us or by a killed predecessor. */
 static int batch_resume(LogSink *sink, LogContext *ctx)
 {
@@ -156,6 +178,8 @@ static int batch_resume(LogSink *sink, LogContext *ctx)
 	case CUTTING:
 		torn_cut(sink);
 		return 0;
+	case RESTING:
+		return rest_write(file);
 	default:
 		return 0;
 	}
@@ -334,6 +358,9 @@ void log_file_prepare(LogSink *sink, const ConmonOptions *options, const char *p
 	file->compress_program = options->log_compress_program;
 	file->compress_form = options->log_compress_gzip ? BACKUP_GZIP : BACKUP_ZSTD;
 	file->compress_pidfd = -1;
+	file->rest = shared_memory_new(LOG_OUT_SIZE);
+	if (!file->rest)
+		abort();
 }
 
 static int file_open(LogSink *sink, LogContext *ctx, unsigned index)
@@ -356,8 +383,11 @@ static int file_open(LogSink *sink, LogContext *ctx, unsigned index)
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	file->is_regular = S_ISREG(st.st_mode);
-	if (!file->is_regular)
+	if (!file->is_regular) {
 		(void)fd_set_nonblock(fd, true);	/* nobody waits for the reader of a FIFO or a stopped terminal */
+		if (ctx->watch)
+			ctx->watch(sink, ctx);
+	}
 	if (!file->is_opened) {
 		file->total = file->is_regular ? st.st_size : 0;
 		file->born = time(NULL);
@@ -367,6 +397,37 @@ static int file_open(LogSink *sink, LogContext *ctx, unsigned index)
 	log_file_rotate_recover(sink, ctx);
 	(void)batch_resume(sink, ctx);	/* errors come again with the next batch */
 	return 0;
+}
+
+/* Of a batch that is given up: nothing, or the end of the record that a FIFO has begun to take. */
+static void file_release(LogSink *sink, LogContext *ctx, bool is_end)
+{
+	LogFile *file = &sink->file;
+	char note[128];
+	LogBatch batch;
+
+	(void)is_end;
+	if (atomic_load_explicit(&file->phase, memory_order_acquire) != WRITING)
+		return;
+	batch_load(sink, ctx, &batch, note, sizeof(note));
+	if (file->done > 0)
+		batch.stop_after = file->done;	/* the record that this is in, or ends, is the last */
+	else
+		batch.room = 0;
+	sink->driver->format(sink, &batch);
+	if (!file->is_note)
+		file->to = log_mark(log_mark_pos(file->from) + batch.used,
+			batch.used ? batch.ends_mid_line : log_mark_is_mid_line(file->from));
+	file->rest_size = batch.made - file->done;
+	file->made = batch.made;
+	memcpy(file->rest, ctx->out + file->done, (size_t)file->rest_size);
+	file->done = 0;
+	if (file->is_note && batch.made == 0)
+		set_phase(file, IDLE);
+	else
+		batch_commit(sink);
+	if (file->rest_size > 0)
+		set_phase(file, RESTING);
 }
 
 static int file_reopen(LogSink *sink, LogContext *ctx)
@@ -389,5 +450,6 @@ const LogTransport log_file_transport = {
 	.note = file_note,
 	.reopen = file_reopen,
 	.sync = file_sync,
+	.release = file_release,
 	.stop = log_file_compress_stop,
 };

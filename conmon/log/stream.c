@@ -98,8 +98,7 @@ static uint64_t taken(const LogSink *sink)
 static void batch_commit(LogSink *sink, const LogStreamBatch *batch)
 {
 	if (batch->is_note) {
-		sink->noted_lines = batch->lines;
-		sink->noted_bytes = batch->bytes;
+		log_note_done(sink, batch->bytes, batch->lines);
 	} else if (log_mark_pos(batch->to) > log_mark_pos(sink->mark[batch->stream])) {	/* else it was released */
 		atomic_store_explicit(&sink->mark[batch->stream], batch->to, memory_order_release);
 	}
