@@ -156,6 +156,8 @@ typedef struct {
 	int fd;
 	bool is_regular, is_opened;
 	_Atomic int rotating;
+	int rotate_error;	/* errno while it can't be rotated, else 0 */
+	int64_t rotate_tried;	/* seconds, as stamps */
 	int64_t size_max, total_max;	/* <= 0: unlimited */
 	bool rotate;
 	int max_files;

@@ -147,6 +147,36 @@ int log_file_rotate(LogSink *sink, LogContext *ctx)
 	return 0;
 }
 
+static void rotation_tell(const LogSink *sink, LogContext *ctx, int error)
+{
+	const LogFile *file = &sink->file;
+	char text[PATH_MAX + 256];
+
+	if (error < 0)
+		snprintf(text, sizeof(text), "Log %s can't be rotated: %s. It goes on in the present file, beyond its limit.", file->path,
+			strerror(-error));
+	else
+		snprintf(text, sizeof(text), "Log %s can be rotated again.", file->path);
+	diag_warn("%s", text);
+	if (ctx->events)
+		event_log_emit(ctx->events, error < 0 ? EVENT_ID_SINK_FAILED : EVENT_ID_SINK_RESUMED, error < 0 ? 4 : 5, text, NULL);
+}
+
+void log_file_rotate_if_possible(LogSink *sink, LogContext *ctx)
+{
+	LogFile *file = &sink->file;
+	int64_t now = log_stamp(ctx)->sec;
+	int r;
+
+	if (file->rotate_error && now == file->rotate_tried)
+		return;	/* once a second */
+	file->rotate_tried = now;
+	r = log_file_rotate(sink, ctx);
+	if ((r < 0) != (file->rotate_error != 0))
+		rotation_tell(sink, ctx, r);
+	file->rotate_error = -r;
+}
+
 void log_file_rotate_recover(LogSink *sink, LogContext *ctx)
 {
 	struct stat st;

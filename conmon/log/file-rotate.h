@@ -27,5 +27,11 @@ int log_file_real_path(const LogFile *file, const LogContext *ctx, char path[PAT
  */
 int log_file_rotate(LogSink *sink, LogContext *ctx);
 
+/**
+ * Rotate because a limit is reached. What can't be done is tried again a second later, and told once: a log that is longer than was wished is
+ * better than none (C-162).
+ */
+void log_file_rotate_if_possible(LogSink *sink, LogContext *ctx);
+
 /** Finish what a SIGKILL interrupted. */
 void log_file_rotate_recover(LogSink *sink, LogContext *ctx);

@@ -292,11 +292,8 @@ static ssize_t file_pump(LogSink *sink, LogContext *ctx, unsigned stream, LogUrg
 	if (total_is_reached(file))
 		return skip_all(sink, ring, stream);
 
-	if (file->age_max > 0 && log_stamp(ctx)->sec - file->born >= file->age_max) {
-		r = log_file_rotate(sink, ctx);
-		if (r < 0)
-			return r;
-	}
+	if (file->age_max > 0 && log_stamp(ctx)->sec - file->born >= file->age_max)
+		log_file_rotate_if_possible(sink, ctx);
 	batch.data = ring_at(ring, from);
 	batch.size = (size_t)(ring_head(ring) - from);
 	batch.stream = stream;
@@ -307,9 +304,7 @@ static ssize_t file_pump(LogSink *sink, LogContext *ctx, unsigned stream, LogUrg
 	batch_bound(file, &batch, file->size_max > 0 && file->is_regular ? lseek(file->fd, 0, SEEK_END) : 0);
 	batch_format(sink, &batch);
 	if (batch.made == 0 && batch.is_full) {
-		r = log_file_rotate(sink, ctx);
-		if (r < 0)
-			return r;
+		log_file_rotate_if_possible(sink, ctx);
 		batch.is_full = false;
 		batch_bound(file, &batch, 0);
 		batch_format(sink, &batch);

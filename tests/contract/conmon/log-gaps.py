@@ -166,6 +166,36 @@ def _(t):
 	tap.same(r.end(), 0)
 
 
+@test('C-162', 'a log that can\'t be rotated any more goes on beyond its limit, which is told once; later it is rotated again',
+	ours='rotation is newer')
+def _(t):
+	os.mkdir(t.path('logs'))
+	log = t.path('logs/log')
+	r, b, c, go = steps(t, ['echo begin', COUNT % (0, 300) + 'echo half', COUNT % (300, 600) + 'echo over'], '--log-rotate', '--log-max-files', '99',
+		'--log-size-max', '1000', log=log)
+	c.read_until(b'begin')
+	t.wait_logged(b'begin', path=log)
+	os.rename(t.path('logs'), t.path('moved'))
+	open(t.path('logs'), 'w').close()
+	go()
+	t.wait_logged(b'half', path=t.path('moved/log'))
+	tap.same(lines(t.logged(path=t.path('moved/log'))), [b'begin'] + [b'line %d' % i for i in range(300)] + [b'half'])
+	os.unlink(t.path('logs'))
+	os.rename(t.path('moved'), t.path('logs'))
+	c.read_until(b'half')
+
+	def goes_on():		# once a second it is tried again
+		go()
+		return os.path.exists(log + '.1')
+	go()
+	c.read_until(b'over')
+	go()
+	tap.same(r.end(), 0)
+	names = sorted((n for n in os.listdir(t.path('logs'))), key=lambda n: -int('0' + n[4:]))
+	data = b''.join(t.logged(path=t.path('logs/' + n)) for n in names)
+	tap.same(lines(data), [b'begin'] + [b'line %d' % i for i in range(300)] + [b'half'] + [b'line %d' % i for i in range(300, 600)] + [b'over'])
+
+
 @test('C-168', 'a log that is a FIFO whose reader stalls: records are whole, in order and once, what is missing is told', ours=OURS)
 def _(t):
 	fifo = t.path('fifo')
