@@ -10,6 +10,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <netinet/icmp6.h>
+#include <netinet/ip_icmp.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +32,7 @@
 #define BARREN_PAUSE_MS 5
 #define LISTENERS_REST_MS 100	   /* without a free descriptor: whoever waits at a listening socket goes on waiting (N-262) */
 #define JANITOR_MS 5000
+#define DHCP_SERVER_PORT 67
 #define MEMORY_PEAK_MIN 32		   /* flows; fewer leave nothing worth the trouble */
 #define JANITOR_HALF_CLOSED_MS 60000 /* a half-closed connection is probed after this, and then this often */
 #define JANITOR_IDLE_MS 300000	   /* any other, the first time */
@@ -147,14 +150,22 @@ static bool is_full(const SlirpEngine *engine)
 	return true;
 }
 
-/* A frame that may make the stack open a socket: a connection, a session of UDP, an echo request (each is a session of its own). */
+/*
+ * A frame that may make the stack open a socket: a connection, a session of UDP, an echo request (each is a session of its own). Not what
+ * the stack answers by itself: ARP, neighbours, DHCP.
+ */
 static bool may_open(SlirpEngine *engine, const uint8_t *frame, size_t size)
 {
 	bool v4 = size >= 34 && frame[12] == 0x08 && frame[13] == 0x00, v6 = size >= 54 && frame[12] == 0x86 && frame[13] == 0xdd;
 	uint8_t proto = v4 ? frame[23] : v6 ? frame[20] : IPPROTO_NONE;
+	size_t l4 = ETH_HLEN + (v4 ? (frame[14] & 15) * 4U : 40);
 
-	if ((v4 && proto == IPPROTO_ICMP) || (v6 && proto == IPPROTO_ICMPV6))
-		return true;
+	if (proto == IPPROTO_NONE || l4 + 8 > size)
+		return false;
+	if (proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6)
+		return frame[l4] == (v4 ? ICMP_ECHO : ICMP6_ECHO_REQUEST);
+	if (proto == IPPROTO_UDP && frame[l4 + 2] == 0 && frame[l4 + 3] == DHCP_SERVER_PORT)
+		return false;
 	return (engine->syn || proto == IPPROTO_UDP) && !flow_table_find(&engine->shared->flows, frame, size, true);
 }
 

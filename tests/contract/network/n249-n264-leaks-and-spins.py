@@ -245,23 +245,31 @@ def _(t):
 		raise tap.Skip('opens %d sessions; set TANDEM_LONG=1' % STACK_SOCKETS)
 	if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < STACK_SOCKETS + 1000:
 		raise tap.Skip('fewer descriptors than that are allowed here')
-	g, h = t.pair()
-	c, s, _ = t.through(g, t.listen())
-	u = t.udp(HOST, '127.0.0.1', 0)
-	first = t.udp(g, '0.0.0.0')
-	helperlab.carried(first, b'q', ('10.0.2.2', u.getsockname()[1]), u)
-	start, wire = level(h), g.packets('tap0')
-	mac = frames.mac(g.link('tap0')['address'])
-	flood = [frames.ether(frames.GATEWAY_MAC, mac, frames.IPV4, frames.udp4('10.0.2.100', 10000 + n, '10.0.2.2', u.getsockname()[1], b'x'))
-		for n in range(STACK_SOCKETS + 500)]
-	while 'more are not possible' not in h.err():	# some get lost on the way
-		for n, frame in enumerate(flood):
-			wire.send(frame)
-	pidfd_wait(h.pid, 0.5)
-	tap.true(n_fds(h) <= start + STACK_SOCKETS, '%d descriptors, %d at the start' % (n_fds(h), start))
-	tap.same(len([l for l in h.err().splitlines() if 'more are not possible' in l]), 1, 'lines about it on stderr')
-	c.sendall(b'still')
-	tap.same(s.recv(5), b'still', 'bytes of a connection of before')
+	for path in ('splice', 'slirp'):
+		g = t.guest()
+		h = t.start(g, '--data-path=' + path)
+		c, s, _ = t.through(g, t.listen())
+		u = t.udp(HOST, '127.0.0.1', 0)
+		other = t.udp(HOST, '127.0.0.1', 0)
+		first = t.udp(g, '0.0.0.0')
+		helperlab.carried(first, b'q', ('10.0.2.2', other.getsockname()[1]), other)
+		start, wire = level(h), g.packets('tap0')
+		mac = frames.mac(g.link('tap0')['address'])
+		flood = [frames.ether(frames.GATEWAY_MAC, mac, frames.IPV4, frames.udp4('10.0.2.100', 10000 + n, '10.0.2.2', u.getsockname()[1], b'x'))
+			for n in range(STACK_SOCKETS + 500)]
+		while 'more are not possible' not in h.err():	# some get lost on the way
+			for n, frame in enumerate(flood):
+				wire.send(frame)
+		pidfd_wait(h.pid, 0.5)
+		tap.true(n_fds(h) <= start + STACK_SOCKETS, '%d descriptors, %d at the start' % (n_fds(h), start))
+		tap.same(len([l for l in h.err().splitlines() if 'more are not possible' in l]), 1, 'lines about it on stderr')
+		c.sendall(b'still')
+		tap.same(s.recv(5), b'still', 'bytes of a connection of before')
+		helperlab.carried(first, b'still', ('10.0.2.2', other.getsockname()[1]), other)
+		tap.same(connect_error(g, '10.0.2.2', free_port()), 'ECONNREFUSED' if path == 'splice' else 'ENETUNREACH', 'another connection')
+		wire.send(frames.dhcp(mac, frames.DISCOVER))
+		tap.true(frames.receive(wire, lambda p: p.sport == 67), 'no answer by DHCP')
+		t.helpers[-1].close()
 
 
 def ends(h):
