@@ -184,6 +184,8 @@ static void give_to_stack(SlirpEngine *engine, const uint8_t *frame, size_t size
 		return;
 	}
 	is_new = flow_table_see(&engine->shared->flows, frame, size, true, engine->now_ms);
+	if (engine->syn)
+		slirp_stack_hold_holes(engine);
 	slirp_input(engine->slirp, frame, (int)size);
 	if (is_new && engine->n_sockets <= n)
 		(void)has_free_descriptor(engine);
@@ -258,6 +260,8 @@ static int on_get_revents(int index, void *opaque)
 		engine->rest_until_ms = engine->now_ms + LISTENERS_REST_MS;
 		return 0;
 	}
+	if (p->revents && slirp_engine_is_listener(engine, p->fd))
+		slirp_stack_hold_holes(engine);
 	return from_poll(p->revents);
 }
 
@@ -422,6 +426,7 @@ static void give_memory_back(SlirpEngine *engine, size_t flows)
 		table->peak = 0;
 		flow_table_give_back(table);
 	}
+	slirp_stack_release_holes(engine);
 	(void)malloc_trim(0);
 }
 
@@ -514,6 +519,7 @@ void slirp_engine_free(SlirpEngine *engine)
 		return;
 	if (engine->slirp)
 		slirp_cleanup(engine->slirp);
+	slirp_stack_release_holes(engine);
 	event_timer_free(engine->janitor);
 	free(engine->fds);
 	free(engine->is_listener);

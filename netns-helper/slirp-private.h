@@ -7,6 +7,7 @@
 #include "netns-helper/rate-limit.h"
 #include "netns-helper/slirp-engine.h"
 
+#define SLIRP_HOLES_MAX 32 /* of 128 KiB in the heap, held at a time */
 #define SYN_KEPT_MAX 128 /* bytes of a SYN frame: enough for all headers with options */
 
 typedef struct {
@@ -45,6 +46,8 @@ struct SlirpEngine {
 	unsigned n_sockets;
 	uint64_t rest_until_ms; /* no descriptor for those that wait at a listening socket */
 
+	void *holes[SLIRP_HOLES_MAX]; /* slirp-stack.c */
+	unsigned n_holes, opened;
 	IpFragments *fragments; /* NULL: none was seen */
 	const uint8_t *syn; /* frame that is before the stack now, if it is a SYN */
 	size_t syn_size;
@@ -57,6 +60,10 @@ struct SlirpEngine {
 
 /** @return the stack or NULL with errno; its callbacks get @p engine. */
 Slirp *slirp_stack_new(SlirpEngine *engine);
+/** Before the stack makes a connection. */
+void slirp_stack_hold_holes(SlirpEngine *engine);
+/** Before memory is given back. */
+void slirp_stack_release_holes(SlirpEngine *engine);
 /** Save DHCP table and counters into shared memory. */
 void slirp_stack_save(SlirpEngine *engine);
 /** Load what a predecessor has saved, if anything. @return 0 or -errno */

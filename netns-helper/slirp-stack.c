@@ -15,6 +15,8 @@
 
 #define LARGE_MIN (64 * 1024) /* bytes; anything that large is a mapping of its own */
 #define HEAP_STEP (16 * 1024) /* bytes that the heap grows by beyond what is needed */
+#define BUFFER_SIZE (128 * 1024) /* bytes of a connection's buffer as libslirp first makes it (N-254) */
+#define HOLES_LOOK 4 /* connections between two looks */
 
 static SlirpEngine *the_engine; /* for glib's messages only: libslirp is one stack per process (N-274) */
 
@@ -133,6 +135,35 @@ static void on_timer_mod(void *data, int64_t expire_ms, void *opaque)
 	int64_t left = expire_ms - (int64_t)event_now_ms();
 
 	event_timer_set(timer->timer, left > 0 ? (uint64_t)left : 0);
+}
+
+/*
+ * libslirp makes each buffer of 128 KiB, and rounds it up to whole segments at once. One that came out of a hole in the heap is copied into
+ * a mapping then, with every page that nobody has written to, and the hole is there for the next: 140 KiB for an idle connection
+ * instead of 8. So holes of that size are held here until memory is given back.
+ */
+void slirp_stack_hold_holes(SlirpEngine *engine)
+{
+	if (engine->opened++ % HOLES_LOOK)
+		return;
+	while (engine->n_holes < SLIRP_HOLES_MAX) {
+		void *p = malloc(BUFFER_SIZE);
+
+		if (!p)
+			return;
+		if (malloc_usable_size(p) >= BUFFER_SIZE + 1024) { /* whole pages: a mapping, so there is no hole */
+			free(p);
+			return;
+		}
+		engine->holes[engine->n_holes++] = p;
+	}
+}
+
+void slirp_stack_release_holes(SlirpEngine *engine)
+{
+	while (engine->n_holes > 0)
+		free(engine->holes[--engine->n_holes]);
+	engine->opened = 0;
 }
 
 static void on_register_fd(int fd, void *opaque)
