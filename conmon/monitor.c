@@ -181,10 +181,13 @@ static void stream_close(Monitor *m, Stream *stream)
 	fd_store_close(m->store, stream_name(stream));
 }
 
-/* A busy writer gets larger pipes, so that each wake-up moves more. The kernel may refuse: an ordinary user has a budget for all. */
+/*
+ * A busy writer gets larger pipes, so that each wake-up moves more. A full pipe may hold as little as half of its size: what does not fit into
+ * the rest of a page begins the next one. The kernel may refuse: an ordinary user has a budget for all.
+ */
 static void stream_grow(Monitor *m, Stream *stream, size_t got)
 {
-	if (stream->pipe_size <= 0 || stream->pipe_size >= READ_MAX || got < (size_t)stream->pipe_size)
+	if (stream->pipe_size <= 0 || stream->pipe_size >= READ_MAX || got < (size_t)stream->pipe_size / 2)
 		return;
 	if (fcntl(stream->fd, F_SETPIPE_SZ, READ_MAX) >= 0)
 		(void)stage_resize(&m->st->stage, READ_MAX);
