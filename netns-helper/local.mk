@@ -57,7 +57,7 @@ dist_netnshelperdoc_DATA = netns-helper/PROTOCOL.md
 noinst_PROGRAMS += netns-helper/seccomp-compile
 netns_helper_seccomp_compile_SOURCES = netns-helper/seccomp-compile.c
 netns_helper_seccomp_compile_LDADD = $(SECCOMP_LIBS)
-BUILT_SOURCES += netns-helper/seccomp-table.h
 CLEANFILES += netns-helper/seccomp-table.h
+netns-helper/netns_helper-seccomp-filter.$(OBJEXT) netns-helper/seccomp-filter.$(OBJEXT): netns-helper/seccomp-table.h
 netns-helper/seccomp-table.h: netns-helper/seccomp-compile$(EXEEXT)
 	$(AM_V_GEN)$(EMULATOR) netns-helper/seccomp-compile$(EXEEXT) >$@.tmp && mv $@.tmp $@
