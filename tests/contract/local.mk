@@ -49,6 +49,7 @@ CONMON_CONTRACT_TESTS = \
 	tests/contract/conmon/attach-backlog.py \
 	tests/contract/conmon/c124-c135-control.py \
 	tests/contract/conmon/c136-c159-k8s-file.py \
+	tests/contract/conmon/log-drivers.py \
 	tests/contract/conmon/log-gaps.py \
 	tests/contract/conmon/log-policies.py \
 	tests/contract/conmon/log-rotation.py \
