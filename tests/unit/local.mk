@@ -11,7 +11,8 @@ UNIT_TESTS += \
 	tests/unit/test-supervise-steps
 
 # The monitor's modules are compiled into their tests.
-UNIT_TESTS += tests/unit/test-source tests/unit/test-exact-send tests/unit/test-log-file tests/unit/test-rate
+UNIT_TESTS += tests/unit/test-source tests/unit/test-exact-send tests/unit/test-log-file tests/unit/test-rate tests/unit/test-backlog
+tests_unit_test_backlog_SOURCES = tests/unit/test-backlog.c conmon/backlog.c conmon/ring.c
 tests_unit_test_rate_SOURCES = tests/unit/test-rate.c conmon/rate.c
 EXTRA_DIST += tests/unit/kill-steps.h tests/unit/supervise-rig.h
 tests_unit_test_source_SOURCES = tests/unit/test-source.c conmon/ring.c conmon/source.c
