@@ -169,7 +169,7 @@ static bool is_start_failure(const Helper *helper, const SuperviseEvent *event)
 {
 	bool from_outside = event->code == CLD_KILLED && event->status == SIGKILL;
 
-	return atomic_load(&helper->shared->phase) != SHARED_READY &&
+	return atomic_load(&helper->shared->phase) == SHARED_STARTING &&
 	       (!from_outside || event->restarts >= EARLY_DEATHS_MAX);
 }
 

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,6 +43,8 @@ static void note_channels(Helper *helper)
 	const Options *options = helper->options;
 
 	helper->ready_fd = options->ready_fd >= 0 && fd_is_open(options->ready_fd) ? options->ready_fd : -1;
+	if (helper->ready_fd >= 0 && fstat(helper->ready_fd, &helper->ready_file) < 0)
+		helper->ready_fd = -1;
 	helper->exit_fd = options->exit_fd >= 0 && fd_is_open(options->exit_fd) ? options->exit_fd : -1;
 	helper->exit_fd_was_closed = options->exit_fd >= 0 && helper->exit_fd < 0;
 }

@@ -55,6 +55,7 @@ typedef struct {
 
 typedef enum {
 	SHARED_STARTING,
+	SHARED_TELLING, /* all is set up; the ready byte may have been written */
 	SHARED_READY, /* the ready byte was written */
 } SharedPhase;
 

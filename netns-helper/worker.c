@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -243,6 +244,15 @@ static int set_up(Worker *worker, unsigned step)
 	return worker->api ? 0 : -errno;
 }
 
+/* A predecessor may have told already, and been killed before it could say so. */
+static bool ready_fd_is_there(const Helper *helper)
+{
+	struct stat now;
+
+	return helper->ready_fd >= 0 && fstat(helper->ready_fd, &now) == 0 && now.st_dev == helper->ready_file.st_dev &&
+	       now.st_ino == helper->ready_file.st_ino;
+}
+
 /* N-123 to N-127. The keeper learns by the eventfd that it may watch the exit descriptor. */
 static void tell_ready(const Helper *helper)
 {
@@ -250,14 +260,15 @@ static void tell_ready(const Helper *helper)
 
 	if (atomic_load(&helper->shared->phase) == SHARED_READY)
 		return;
-	if (helper->ready_fd >= 0) {
+	atomic_store(&helper->shared->phase, SHARED_TELLING); /* first: whoever reads the byte may kill us at once */
+	if (ready_fd_is_there(helper)) {
 		(void)fd_write_all(helper->ready_fd, "1", 1); /* N-126: nobody there is no error */
 		if (helper->ready_fd < SHARED_INHERITED_MAX) /* the number is free for sockets of ours now */
 			helper->shared->inherited[helper->ready_fd / 8] &= (uint8_t)~(1 << helper->ready_fd % 8);
 		close(helper->ready_fd);
 	}
+	(void)fd_write_all(fd_store_get(helper->store, HELPER_READY_EVENT), &one, sizeof(one)); /* twice does no harm */
 	atomic_store(&helper->shared->phase, SHARED_READY);
-	(void)fd_write_all(fd_store_get(helper->store, HELPER_READY_EVENT), &one, sizeof(one));
 }
 
 static void say_ready(Worker *worker, bool inherits, unsigned reset, unsigned asked)
@@ -315,7 +326,7 @@ int worker_run(Supervisor *sv, void *data, unsigned restarts, unsigned step)
 	if (r == 0)
 		r = confine(worker.helper);
 	if (r < 0) {
-		if (atomic_load(&worker.helper->shared->phase) != SHARED_READY)
+		if (atomic_load(&worker.helper->shared->phase) == SHARED_STARTING)
 			supervise_finish(sv, EXIT_FAILURE);
 		return EXIT_FAILURE;
 	}

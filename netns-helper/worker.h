@@ -3,6 +3,7 @@
  * The network worker: what one process of it has in hands. Everything in here is made anew by each worker; what outlives it
  * is in the SharedState and in the descriptor store.
  */
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <time.h>
 
@@ -36,6 +37,7 @@ typedef struct {
 	const Options *options;
 	const AddressPlan *plan;
 	int ready_fd; /* -1: none, or it was not open when we started */
+	struct stat ready_file; /* what it is: its number is free for others once the byte is written */
 	int exit_fd;  /* likewise */
 	bool exit_fd_was_closed; /* N-134 */
 	bool is_restored; /* systemd has given back what an earlier life left (kept.h) */
