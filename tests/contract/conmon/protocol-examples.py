@@ -31,7 +31,9 @@ def example(name):
 
 
 def matches(seen, name):
-	wanted = re.escape(example(name)).replace(b'PID', rb'[1-9][0-9]*')
+	wanted = re.escape(example(name)).replace(b'PID', rb'[1-9][0-9]*').replace(b'NUMBER', rb'[1-9][0-9]*')
+	wanted = wanted.replace(b'CID', b'[0-9a-f]{64}').replace(b'HOST', rb'\S+')
+	wanted = wanted.replace(b'TIME', rb'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}[+-]\d\d:\d\d')
 	wanted = wanted.replace(b'STAMP', rb'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}[+-]\d\d:\d\d')
 	tap.true(re.fullmatch(wanted, seen, re.S), '%s: wanted %r, saw %r' % (name, example(name), seen))
 
@@ -151,6 +153,45 @@ def _(t):
 	listener.close()
 	b.runc('kill', b.id, 'KILL')
 	tap.same(r.end(), 137)
+
+
+@test('attach clients', 'one that did not read is told what it missed', ours='2.1.6 lets the container wait')
+def _(t):
+	b = t.bundle('head -c 5000000 /dev/zero; echo > /shared/written; read x < /shared/go')
+	gate = b.fifo()
+	r = t.create(b, '--attach-stall', '0', '--attach-backlog', '0', '-l', 'none')
+	c = t.attach(b)
+	b.start()
+	b.wait_file('written')
+	c.read_until(b'did not read]\r\n', stream=3)
+	matches(b'\x03' + c.out[3], 'attach-missed')
+	os.write(gate, b'go\n')
+	c.read_end()
+	tap.same(r.end(), 0)
+
+
+@test('--log-rate', 'the record about what is missing; syslog over TCP', ours='nothing of 2.1.6')
+def _(t):
+	listener = socket.socket()
+	listener.bind(('127.0.0.1', 0))
+	listener.listen(1)
+	b = t.bundle('echo to stdout; seq 3000')
+	r = t.create(b, '-n', 'box', '-l', 'syslog:tcp:127.0.0.1:%d' % listener.getsockname()[1], '--log-rate-lines', '10', '--log-rate-policy', 'drop')
+	b.start()
+	receiver, _ = listener.accept()
+	data = b''
+	while receiver in select.select([receiver], [], [], 10)[0]:
+		more = receiver.recv(65536)
+		if not more:
+			break
+		data += more
+	receiver.close()
+	listener.close()
+	tap.same(r.end(), 0)
+	size, _blank, rest = data.partition(b' ')
+	matches(size + b' ' + rest[:int(size)], 'syslog-tcp')
+	with open(t.log, 'rb') as f:
+		matches([line for line in f.read().splitlines(True) if b' stderr ' in line][0], 'log-missed')
 
 
 @test('C-3', 'every example of the page was replayed')
