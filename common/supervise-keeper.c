@@ -445,6 +445,13 @@ void supervise_keeper_quit(Supervisor *sv, int value)
 	event_loop_quit(sv->loop, value);
 }
 
+void supervise_keeper_leave(Supervisor *sv, int value)
+{
+	sv->leaving = true;
+	atomic_store(&sv->shared->keeper_left, 1);
+	supervise_keeper_quit(sv, value);
+}
+
 int supervise_signal_worker(Supervisor *sv, const char *name, int signal)
 {
 	for (unsigned i = 0; i < sv->config.n_workers; i++)
@@ -455,11 +462,11 @@ int supervise_signal_worker(Supervisor *sv, const char *name, int signal)
 
 int supervise_keeper_run(Supervisor *sv)
 {
-	bool taken_over = sv->reign_before != 0;
+	bool taken_over = sv->reign_before != 0, was_killed;
 	int r;
 
 	sv->self = -1;
-	sv->quitting = false;
+	sv->quitting = sv->leaving = false;
 	sv->trimmed = 0;
 	/* First of all: a successor that comes too late must not touch anything of the keeper's. */
 	r = supervise_reign_begin(sv, sv->reign_before, own_pidfd(sv));
@@ -484,12 +491,14 @@ int supervise_keeper_run(Supervisor *sv)
 	for (unsigned i = 0; i < sv->config.n_workers; i++)
 		watch_or_start(sv, i);
 	sv->health_timer = event_loop_add_timer(sv->loop, SUPERVISE_REST_MS, on_health_timer, sv);
-	if (taken_over && sv->config.on_event)
+	was_killed = taken_over && !atomic_exchange(&sv->shared->keeper_left, 0);
+	if (was_killed && sv->config.on_event)
 		sv->config.on_event(sv, sv->config.data,
 			&(SuperviseEvent){.kind = SUPERVISE_NEW_KEEPER, .pid = getpid(), .restored = "", .lost = ""});
 	reap(sv); /* whoever died before the signalfd existed */
 	r = sv->quitting ? sv->quit_value : event_loop_run(sv->loop);
-	stop_workers(sv);
+	if (!sv->leaving)
+		stop_workers(sv);
 	event_loop_free(sv->loop);
 	sv->loop = NULL;
 	return r;

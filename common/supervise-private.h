@@ -44,6 +44,7 @@ typedef struct {
 	_Atomic int survive;
 	_Atomic int finishing;
 	_Atomic int finish_value;
+	_Atomic int keeper_left; /* it was not killed: supervise_keeper_leave() */
 	WorkerSlot workers[SUPERVISE_WORKERS_MAX];
 } SuperviseShared;
 
@@ -80,6 +81,7 @@ struct Supervisor {
 	KeeperView views[SUPERVISE_WORKERS_MAX];
 	EventTimer *health_timer;
 	bool quitting;
+	bool leaving; /* with quitting: without the workers */
 	int quit_value;	/* with quitting, also before the loop runs */
 	/* worker process */
 	EventLoop *worker_loop;

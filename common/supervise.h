@@ -120,6 +120,11 @@ int supervise_keeper_run(Supervisor *sv);
 /* --- in the keeper --- */
 /** End the keeper's loop with this value; workers that still run are killed and waited for (survivors of an earlier keeper too). */
 void supervise_keeper_quit(Supervisor *sv, int value);
+/**
+ * End the keeper's process with this value and leave the workers alive: one of them makes the next keeper, as if this one had been killed, but nobody is
+ * told. For what is still to be done when the caller, who waits for the pid that it knows, shall not wait any longer.
+ */
+void supervise_keeper_leave(Supervisor *sv, int value);
 /** Send a signal to a worker if it runs. @return 0 or -errno */
 int supervise_signal_worker(Supervisor *sv, const char *name, int signal);
 

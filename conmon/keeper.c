@@ -93,6 +93,9 @@ static void on_kick(void *data, uint32_t events)
 		conmon_kick(c, FD_KICK_REAPER);
 	}
 	publish_state(c);
+	/* Only the one that somebody waits for. */
+	if (atomic_load(&c->reaper->keeper_may_go) && getpid() == c->reaper->published_pid)
+		supervise_keeper_leave(c->sv, atomic_load(&c->reaper->keeper_may_go) - 1);
 }
 
 /* C-39: a runtime does not outlive the keeper that the engine knows. Afterwards a killed keeper doesn't matter. */

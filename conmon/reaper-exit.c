@@ -287,14 +287,20 @@ static int exit_value(const ReaperState *state)
 	return value == 0 && atomic_load(&state->exit_trouble) ? 1 : value;
 }
 
-/* What bears the container's name goes first: it may be started again while somebody still reads what it said. */
+/*
+ * What bears the container's name goes first: it may be started again while somebody still reads what it said. And whoever waits for the pid
+ * in the pid file (systemd, an engine's pidfd) does not wait for a client.
+ */
 bool reaper_phase_end(Reaper *r)
 {
 	objects_remove_symlink(r->conmon);
 	state_file_remove(r->conmon->state);
 	child_reap_all(r->state);
-	if (r->linger && !linger_is_over(r->linger))
+	if (r->linger && !linger_is_over(r->linger)) {
+		atomic_store(&r->state->keeper_may_go, 1 + exit_value(r->state));
+		conmon_kick(r->conmon, FD_KICK_KEEPER);
 		return false;
+	}
 	return reaper_go_to(r, PHASE_DONE);
 }
 

@@ -98,6 +98,7 @@ struct ReaperState {
 	_Atomic int monitor_given_up;	/* do not start the monitor again */
 	_Atomic pid_t exit_command_pid;
 	_Atomic uint64_t exit_command_at_ms;
+	_Atomic int keeper_may_go;	/* 1 + its exit status: only clients that read late are left (linger.h) */
 	_Atomic int exit_trouble;	/* an exit file could not be written (C-193) */
 
 	NetworkState network;
