@@ -215,10 +215,11 @@ static int make_veth(Making *m)
 	r = gateway_rtnl_set_no_rp_filter(m->rtnl, m->gw);
 	if (r < 0)
 		return r;
-	if (!m->options->enable_ipv6)
-		return 0;
-	/* IPv6 neighbours are asked from a link-local address; this one answers nobody (gateway-nft.h). */
+	/* The kernel makes no address of its own, which it would announce to the guest (N-88). */
 	r = gateway_rtnl_set_addr_gen_none(m->rtnl, m->gw);
+	if (!m->options->enable_ipv6)
+		return 0; /* it fails where the kernel has no IPv6 */
+	/* IPv6 neighbours are asked from a link-local address; this one answers nobody (gateway-nft.h). */
 	if (r == 0) {
 		struct in6_addr addr = link_local(mac);
 
