@@ -22,7 +22,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import helperlab
 import netlab
 import tap
-from helperlab import forward, free_port
+from helperlab import forward, free_port, worker
 from netlab import HOST
 from tap import test
 
@@ -215,20 +215,6 @@ def reset(outbound, from_near):
 			source.close()
 			tap.same(read_all(sink), (b'', errno.ECONNRESET), 'the end')
 	return prepare, act
-
-
-def worker(h):
-	"""Pid of the worker: the started process' child."""
-	def find():
-		for pid in netlab.descendants(h.pid)[1:]:
-			try:
-				with open('/proc/%d/cmdline' % pid) as f:
-					if ': worker' in f.read() and netlab.alive(pid):
-						return pid
-			except OSError:
-				pass
-		return 0
-	return tap.until(find, 'there is a worker')
 
 
 def works(case):

@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..'
 import helperlab
 import netlab
 import tap
-from helperlab import forward, free_port, level, n_fds
+from helperlab import forward, free_port, level, n_fds, worker
 from netlab import HOST
 from tap import test
 
@@ -60,20 +60,6 @@ class Stream:
 			tap.fail('stream %d: wrong bytes in %d to %d' % (self.salt, self.received, self.received + len(data)))
 		self.received += len(data)
 		return len(data)
-
-
-def worker(h):
-	"""Pid of the worker: the started process' child."""
-	def find():
-		for pid in netlab.descendants(h.pid)[1:]:
-			try:
-				with open('/proc/%d/cmdline' % pid) as f:
-					if 'worker' in f.read() and netlab.alive(pid):
-						return pid
-			except OSError:
-				pass
-		return 0
-	return tap.until(find, 'there is a worker')
 
 
 def kill_worker(h):

@@ -416,6 +416,20 @@ def n_fds(helper):
 	return max(counts)
 
 
+def worker(helper):
+	"""Pid of the worker: the started process' child."""
+	def find():
+		for pid in netlab.descendants(helper.pid)[1:]:
+			try:
+				with open('/proc/%d/cmdline' % pid) as f:
+					if ': worker' in f.read() and netlab.alive(pid):
+						return pid
+			except OSError:
+				pass
+		return 0
+	return tap.until(find, 'there is a worker')
+
+
 def level(helper):
 	"""Open descriptors of the helper at rest: soon after its start it makes some more, when it has nothing else to do."""
 	def at_rest():
