@@ -3,8 +3,10 @@
 #include "common/fd-store.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -112,6 +114,28 @@ int fd_store_get(const FdStore *store, const char *name)
 	const Slot *slot = find(store, name);
 
 	return slot ? atomic_load(&slot->fd) : -ENOENT;
+}
+
+int fd_store_pipe(FdStore *store, const char *name, int *ret_r, int *ret_w)
+{
+	char name_r[FD_STORE_NAME_MAX], name_w[FD_STORE_NAME_MAX];
+	int ends[2], r;
+
+	(void)snprintf(name_r, sizeof(name_r), "%s.r", name);
+	(void)snprintf(name_w, sizeof(name_w), "%s.w", name);
+	*ret_r = fd_store_get(store, name_r);
+	*ret_w = fd_store_get(store, name_w);
+	if (*ret_r >= 0 && *ret_w >= 0)
+		return 0;
+
+	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
+		return -errno;
+	*ret_r = ends[0];
+	*ret_w = ends[1];
+	r = fd_store_replace(store, name_r, ends[0]);
+	if (r >= 0)
+		r = fd_store_replace(store, name_w, ends[1]);
+	return r < 0 ? r : 0;
 }
 
 int fd_store_forget(FdStore *store, const char *name)

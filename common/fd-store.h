@@ -33,6 +33,13 @@ int fd_store_replace(FdStore *store, const char *name, int fd);
 /** @return the descriptor of that name or -ENOENT */
 int fd_store_get(const FdStore *store, const char *name);
 
+/**
+ * The pipe of that name: "<name>.r" and "<name>.w" in the registry. If it is not there it is made, non-blocking.
+ *
+ * @return 0 or -errno
+ */
+int fd_store_pipe(FdStore *store, const char *name, int *ret_r, int *ret_w);
+
 /** Take the entry out without closing. @return the descriptor or -ENOENT */
 int fd_store_forget(FdStore *store, const char *name);
 

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -18,24 +17,7 @@ static void set_phase(ExactSend *x, int phase)
 
 int exact_send_open(ExactSend *x, FdStore *store, const char *name)
 {
-	char name_r[FD_STORE_NAME_MAX], name_w[FD_STORE_NAME_MAX];
-	int ends[2], r;
-
-	snprintf(name_r, sizeof(name_r), "%s.r", name);
-	snprintf(name_w, sizeof(name_w), "%s.w", name);
-	x->r = fd_store_get(store, name_r);
-	x->w = fd_store_get(store, name_w);
-	if (x->r >= 0 && x->w >= 0)
-		return 0;
-
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -errno;
-	x->r = ends[0];
-	x->w = ends[1];
-	r = fd_store_replace(store, name_r, ends[0]);
-	if (r >= 0)
-		r = fd_store_replace(store, name_w, ends[1]);
-	return r < 0 ? r : 0;
+	return fd_store_pipe(store, name, &x->r, &x->w);
 }
 
 /* Throw away what is in the pipe. The phase goes back first: an empty pipe in phase FILLED would mean "sent". */

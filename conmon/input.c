@@ -74,24 +74,6 @@ static void input_wait(Monitor *m, bool poll)
 		event_timer_set(m->input_timer, INPUT_RETRY_MS);
 }
 
-static int open_pipe(Monitor *m)
-{
-	int ends[2], r;
-
-	m->input_r = fd_store_get(m->store, "input.r");
-	m->input_w = fd_store_get(m->store, "input.w");
-	if (m->input_r >= 0 && m->input_w >= 0)
-		return 0;
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -errno;
-	m->input_r = ends[0];
-	m->input_w = ends[1];
-	r = fd_store_replace(m->store, "input.r", m->input_r);
-	if (r >= 0)
-		r = fd_store_replace(m->store, "input.w", m->input_w);
-	return r < 0 ? r : 0;
-}
-
 int input_open(Monitor *m)
 {
 	int fd = fd_store_get(m->store, is_terminal(m) ? FD_CONSOLE_IN : FD_STDIN);
@@ -227,7 +209,7 @@ static int packet_take(Monitor *m, int fd, size_t size)
 	ssize_t n;
 
 	if (m->input_r < 0) {
-		int r = open_pipe(m);
+		int r = fd_store_pipe(m->store, "input", &m->input_r, &m->input_w);
 
 		if (r < 0)
 			return r;

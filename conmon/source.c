@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -10,24 +9,7 @@
 
 int stage_open(Stage *stage, FdStore *store, const char *name)
 {
-	char name_r[FD_STORE_NAME_MAX], name_w[FD_STORE_NAME_MAX];
-	int ends[2], r;
-
-	snprintf(name_r, sizeof(name_r), "%s.r", name);
-	snprintf(name_w, sizeof(name_w), "%s.w", name);
-	stage->r = fd_store_get(store, name_r);
-	stage->w = fd_store_get(store, name_w);
-	if (stage->r >= 0 && stage->w >= 0)
-		return 0;
-
-	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
-		return -errno;
-	stage->r = ends[0];
-	stage->w = ends[1];
-	r = fd_store_replace(store, name_r, ends[0]);
-	if (r >= 0)
-		r = fd_store_replace(store, name_w, ends[1]);
-	return r < 0 ? r : 0;
+	return fd_store_pipe(store, name, &stage->r, &stage->w);
 }
 
 /* The read, and the publication of what it brought. Everything needed to repeat it is noted first. */

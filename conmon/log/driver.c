@@ -115,7 +115,7 @@ void log_sink_drop_recover(LogSink *sink)
 		drop_apply(sink);
 }
 
-static uint64_t count_lines(const char *p, size_t size)
+uint64_t log_count_lines(const char *p, size_t size)
 {
 	const char *end = p + size;
 	uint64_t lines = 0;
@@ -136,7 +136,7 @@ static void drop_to(LogSink *sink, const Ring *ring, unsigned stream, uint64_t t
 	sink->drop.cut_after = cut;
 	sink->drop.to = to;
 	sink->drop.bytes_after = sink->lost_bytes + size;
-	sink->drop.lines_after = sink->lost_lines + count_lines(ring_at(ring, from), (size_t)size);
+	sink->drop.lines_after = sink->lost_lines + log_count_lines(ring_at(ring, from), (size_t)size);
 	atomic_store_explicit(&sink->drop.active, 1, memory_order_release);
 	drop_apply(sink);
 }

@@ -230,6 +230,9 @@ size_t log_note_text(const LogSink *sink, char *buf, size_t size);
 /** The note about so much is out. */
 void log_note_done(LogSink *sink, uint64_t bytes, uint64_t lines);
 
+/** How many lines end in these bytes. */
+uint64_t log_count_lines(const char *p, size_t size);
+
 /**
  * Give up the oldest bytes of a stream up to about @p pos, and count them. Readers must not take what is left of two lines for one: a drop ends
  * where a line ends, and if the line's beginning is recorded already, before its LF, which then ends that record.

@@ -326,16 +326,6 @@ static int batch_send(LogSink *sink, LogContext *ctx, const LogStreamBatch *batc
 	return text_send(sink, ctx);
 }
 
-static uint64_t count_lines(const char *p, size_t size)
-{
-	const char *end = p + size;
-	uint64_t lines = 0;
-
-	for (; p < end && (p = memchr(p, '\n', (size_t)(end - p))); p++)
-		lines++;
-	return lines;
-}
-
 /* @return 0: go on; -EINPROGRESS: all that may be under way is; other -errno */
 static int stream_ready(LogSink *sink, LogContext *ctx)
 {
@@ -383,7 +373,7 @@ static ssize_t stream_pump(LogSink *sink, LogContext *ctx, unsigned stream, LogU
 	under_way.stamp = *batch.stamp;
 	under_way.made = batch.made;
 	under_way.bytes = batch.used;
-	under_way.lines = count_lines(batch.data, batch.used);
+	under_way.lines = log_count_lines(batch.data, batch.used);
 	r = batch_send(sink, ctx, &under_way);
 	return r < 0 ? r : (ssize_t)batch.used;
 }

@@ -102,6 +102,25 @@ static void test_entry_of_a_killed_process_stays(void)
 	fd_store_close(store, "born-elsewhere");
 }
 
+static void test_pipe(void)
+{
+	FdStore *store = fd_store_new();
+	int r, w, again_r, again_w;
+	char c = 'x';
+
+	g_assert_cmpint(fd_store_pipe(store, "p", &r, &w), ==, 0);
+	g_assert_cmpint(fd_store_pipe(store, "p", &again_r, &again_w), ==, 0);
+	g_assert_cmpint(again_r, ==, r);
+	g_assert_cmpint(again_w, ==, w);
+	g_assert_cmpint(fd_store_get(store, "p.r"), ==, r);
+	g_assert_cmpint(read(r, &c, 1), ==, -1);
+	g_assert_cmpint(errno, ==, EAGAIN);
+	g_assert_cmpint(write(w, &c, 1), ==, 1);
+	g_assert_cmpint(read(r, &c, 1), ==, 1);
+	fd_store_close(store, "p.r");
+	fd_store_close(store, "p.w");
+}
+
 int main(int argc, char **argv)
 {
 	g_test_init(&argc, &argv, NULL);
@@ -109,6 +128,7 @@ int main(int argc, char **argv)
 	g_test_add_func("/fd-store/put/bad-names-refused", test_bad_names);
 	g_test_add_func("/fd-store/put/refused-when-full", test_full);
 	g_test_add_func("/fd-store/replace/closes-the-old", test_replace_closes_the_old);
+	g_test_add_func("/fd-store/pipe/made-once", test_pipe);
 	g_test_add_func(
 		"/fd-store/shared/entry-of-a-killed-process-stays", test_entry_of_a_killed_process_stays);
 	return g_test_run();
