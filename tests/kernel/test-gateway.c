@@ -26,6 +26,7 @@
 #include "common/fd-util.h"
 #include "netns-helper/gate-frame.h"
 #include "netns-helper/gateway.h"
+#include "netns-helper/keep-alive.h"
 #include "netns-helper/guest-link.h"
 
 #define WAIT_MS 2000
@@ -178,6 +179,22 @@ static void test_breed(void)
 	close(listener);
 }
 
+/* What keep-alive.h relies on: no system call of ours puts it on these. */
+static void test_keep_alive_is_inherited(void)
+{
+	int fd, value = 0;
+	socklen_t size = sizeof(value);
+
+	keep_alive_set(part(GATEWAY_NURSERY), KEEP_ALIVE_GUEST);
+	fd = breed();
+	g_test_message("a listener's keep-alive is its connections', also after they were disconnected");
+	g_assert_cmpint(getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &value, &size), ==, 0);
+	g_assert_cmpint(value, ==, 1);
+	g_assert_cmpint(getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &value, &size), ==, 0);
+	g_assert_cmpint(value, ==, 300);
+	close(fd);
+}
+
 static void test_listener_off_and_on(void)
 {
 	struct virtio_net_hdr vnet;
@@ -303,6 +320,7 @@ int main(int argc, char **argv)
 	know_gateway();
 	g_test_add_func("/kernel/gateway/first-segment-through-the-gate", test_gate);
 	g_test_add_func("/kernel/gateway/sockets-are-bred", test_breed);
+	g_test_add_func("/kernel/gateway/keep-alive-is-inherited", test_keep_alive_is_inherited);
 	g_test_add_func("/kernel/gateway/listener-off-and-on", test_listener_off_and_on);
 	g_test_add_func("/kernel/splice/pipe-knows-what-is-under-way", test_splice_ends_in_the_pipe);
 	g_test_add_func("/kernel/connect/second-one-tells", test_second_connect);
