@@ -4,8 +4,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -18,6 +20,7 @@
 #include "conmon/text.h"
 
 #define START_READ_SIZE 8192 /* C-52, C-53: all of a token, so that it can't satisfy a second wait */
+#define GO_AHEAD_PATIENCE_MS 250
 
 static void on_sigterm(int signal)
 {
@@ -39,6 +42,15 @@ int front_wait_start(int start_fd)
 		n = read(start_fd, buf, sizeof(buf));
 	} while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : 0;
+}
+
+void front_refuse(void)
+{
+	const char *name = getenv("_OCI_STARTPIPE");
+	struct pollfd p = {.fd = name ? atoi(name) : -1, .events = POLLIN};
+
+	if (p.fd > STDERR_FILENO)
+		(void)poll(&p, 1, GO_AHEAD_PATIENCE_MS);
 }
 
 static int write_pid_file(const char *path, pid_t pid)

@@ -15,6 +15,12 @@ void front_set_signals(void);
 int front_wait_start(int start_fd);
 
 /**
+ * Before the exit of a conmon that was asked for something impossible: the invoker may still be on its way to the start pipe (it sets up a
+ * cgroup first), and one that finds it broken tells its user about that instead of our status. Waits for it, a quarter of a second at most.
+ */
+void front_refuse(void);
+
+/**
  * Fork into the background. The child returns at once. The front process never returns: it writes the pid file and waits until there is a
  * worker, because until then the child is alone, and if it is killed only the front process can tell the invoker. It exits 0, or 1 after a
  * line about what failed; if that is the pid file nothing else is left running (W-28).

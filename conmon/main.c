@@ -327,8 +327,10 @@ int main(int argc, char **argv, char **envp)
 	}
 	take_locale(argv);
 	options = take_options(argc, argv);
-	if (!options)
+	if (!options) {
+		front_refuse();
 		return 1;
+	}
 	if (environment_take_pipes(&environment, options->exec_attach) < 0)
 		return 1;
 	environment_protect_from_oom(&environment);

@@ -28,6 +28,28 @@ def refused(t, *argv, line, exact=True, **how):
 	tap.same(os.listdir(t.exits) + os.listdir(t.cwd) + os.listdir(t.sockets), [], 'files made')
 
 
+def _goes_ahead(r):
+	try:
+		r.go()
+	except BrokenPipeError:
+		return False
+	return True
+
+
+@test('C-19.17 C-29', 'an engine that gives its go-ahead after the refusal does not meet a broken pipe')
+def _(t):
+	for kind in ('pipe', 'seq', 'stream'):
+		for _ in range(5):	# the patience is short, and this machine may be busy
+			r = t.conmon('-c', CID, '-u', CID, '-r', TRUE, '-l', 'nonsense:/x', start=kind, go=False)
+			tap.until(lambda: r.err().endswith('\n'), 'a line on stderr', 10)
+			heard = _goes_ahead(r)
+			tap.same(r.front_status(), 1, 'status')
+			tap.same(r.err(), '[conmon:e]: No such log driver nonsense\n', 'stderr')
+			if heard:
+				break
+		tap.same(heard, True, 'the go-ahead by ' + kind)
+
+
 @test('C-19.1 C-19.2', 'the number of log files must fit', ours='newer than 2.1.6')
 def _(t):
 	refused(t, '--log-max-files', '-1', line='conmon: log-max-files must be non-negative, got -1')
