@@ -80,7 +80,6 @@ static void throw_away(const Helper *helper, Life *life)
 	int fd;
 
 	memory_name(life_name, LIFE, sizeof(*life));
-
 	fd_keep_drop_unknown(helper->store, cut, NULL);
 	for (size_t i = 0; fd_store_next(helper->store, &i, &name, &fd);)
 		if (is_ours(name) && strcmp(name, life_name) != 0) {

@@ -51,6 +51,7 @@ static uint32_t pipe_new(SplicePipes *pipes)
 		t->pipes_top = i + 1;
 	else
 		pipes->n_empty_slots--;
+	splice_table_saw_fd(t, fds[0]);
 	splice_table_saw_fd(t, fds[1]);
 	splice_keep_pipe(pipes->keep, &t->pipes[i]);
 	return i + 1;
