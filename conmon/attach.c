@@ -27,6 +27,7 @@
 
 #define OWNER_FIRST LOG_SINKS_MAX	/* in tickets: owners below are sinks */
 #define ACCEPT_MAX 1024			/* per look; a bound */
+#define CHUNKS_PER_WAKE_UP 256		/* for one client; a file of them must not keep the container waiting */
 
 static const char *const backlog_names[STREAMS] = { "backlog.stdout", "backlog.stderr" };
 
@@ -319,11 +320,16 @@ bool attach_has_output(const Monitor *m, const Client *client)
 static int client_send(Monitor *m, unsigned index)
 {
 	Client *client = &m->st->clients[index];
-	int r = 0;
+	int r = 0, chunks = 0;
 
 	for (unsigned s = 0; s < STREAMS && r >= 0; s++)
-		while (r >= 0 && client->pos[s] != ring_head(&m->st->rings[s]))
+		while (r >= 0 && client->pos[s] != ring_head(&m->st->rings[s])) {
+			if (chunks++ == CHUNKS_PER_WAKE_UP) {
+				m->again = true;
+				return 0;
+			}
 			r = chunk_send(m, index, s);
+		}
 	if (r >= 0)
 		client->is_behind = 0;
 	return r;
