@@ -149,6 +149,9 @@ void keeper_on_signal(Supervisor *sv, void *data, int signal)
 		supervise_keeper_quit(sv, 1);
 		return;
 	}
+	/* Only clients that read late are left: whoever wants us to end means them, too. */
+	if (reaper_phase(c->reaper) == PHASE_END)
+		atomic_store(&c->reaper->linger_ends, 1);
 	atomic_store(&c->reaper->pending_signal, signal);
 	conmon_kick(c, FD_KICK_REAPER);
 }

@@ -296,7 +296,7 @@ bool reaper_phase_end(Reaper *r)
 	objects_remove_symlink(r->conmon);
 	state_file_remove(r->conmon->state);
 	child_reap_all(r->state);
-	if (r->linger && !linger_is_over(r->linger)) {
+	if (r->linger && !linger_is_over(r->linger) && !atomic_load(&r->state->linger_ends)) {
 		atomic_store(&r->state->keeper_may_go, 1 + exit_value(r->state));
 		conmon_kick(r->conmon, FD_KICK_KEEPER);
 		return false;

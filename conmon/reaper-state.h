@@ -111,6 +111,7 @@ struct ReaperState {
 	_Atomic unsigned n_strays;	/* (k) */
 	_Atomic int keeper_lost;	/* (k) a keeper died while the runtime ran: creation is to fail (C-39) */
 	_Atomic int subreaper_off;	/* 1: wanted by the reaper; 2: done (k) */
+	_Atomic int linger_ends;	/* (k) clients that have not read everything are not waited for any more */
 	_Atomic int pending_signal;	/* (k) for a runtime that has no pidfd yet */
 	/* last, because large and mostly never touched */
 	char oom_dir[PATH_MAX];

@@ -4,6 +4,7 @@
 import os
 import random
 import re
+import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '..', 'lib'))
@@ -157,6 +158,20 @@ def _(t):
 	tap.true(of_conmon(), 'others than the process that is waited for stay for the client')
 	c.close()
 	tap.until(lambda: not of_conmon(), 'all of conmon has ended')
+
+
+@test('C-121', 'who stays for a client ends at a SIGTERM to all of them, as systemd sends it', ours=OURS)
+def _(t):
+	r, b, c, gate = stalled(t, 'seq %d; %s exit 6' % (LAST, WAIT))
+	os.write(gate, b'go\n')
+	tap.same(r.end(), 6)
+
+	def signalled():
+		for p in of_conmon():
+			processes.kill(p, signal.SIGTERM)
+		return not of_conmon()
+	tap.until(signalled, 'all of conmon has ended')
+	tap.true(len(c.read_end()) < len(ALL), 'the client has lost its end')
 
 
 @test('C-121', 'the monitor is killed again and again, while the file grows and while it is read: every byte once', ours=OURS, deadline=60)
