@@ -151,8 +151,8 @@ void sinks_prepare(MonitorState *st, const ConmonOptions *options);
 void sinks_open(Monitor *m);
 /** Record what is in the ring of @p stream. */
 void sinks_pump(Monitor *m, unsigned stream, LogUrgency urgency);
-/** Leave out of all logs what is not recorded yet of @p stream: it is beyond its rate. */
-void sinks_drop_new(Monitor *m, unsigned stream);
+/** Leave out of the logs the last @p size bytes of @p stream: they are beyond its rate. A log that can't take what is within it keeps them. */
+void sinks_drop_new(Monitor *m, unsigned stream, size_t size);
 /** Lowest position that a sink still needs. */
 uint64_t sinks_tail(const Monitor *m, unsigned stream);
 /** The ring is full: drop what hopeless sinks hold. @return whether there is a sink left that must be waited for */

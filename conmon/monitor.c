@@ -227,7 +227,7 @@ static void rate_take(Monitor *m, unsigned number, size_t size)
 	if (!rate_is_limited(o))
 		return;
 	if (o->log_rate_drops && rate_wait_ms(&m->st->rates[number], o, event_now_ms()) > 0)
-		sinks_drop_new(m, number);
+		sinks_drop_new(m, number, size);
 	else
 		rate_pay(&m->st->rates[number], o, ring_at(ring, ring_head(ring) - size), size);
 }

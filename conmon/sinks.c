@@ -257,12 +257,26 @@ void sinks_tell(Monitor *m)
 	}
 }
 
-void sinks_drop_new(Monitor *m, unsigned stream)
+/* Whether whole lines from before @pos wait for the sink: it can't take any now. */
+static bool has_lines_before(const Monitor *m, const LogSink *sink, unsigned stream, uint64_t pos)
 {
+	uint64_t from = log_mark_pos(sink->mark[stream]);
+
+	return from < pos && memchr(ring_at(&m->st->rings[stream], from), '\n', (size_t)(pos - from));
+}
+
+void sinks_drop_new(Monitor *m, unsigned stream, size_t size)
+{
+	const Ring *ring = &m->st->rings[stream];
+
 	for (unsigned i = 0; i < m->st->n_sinks; i++) {
-		sink_release(m, &m->st->sinks[i], false);
-		log_sink_drop(&m->st->sinks[i], &m->st->rings[stream], stream, ring_head(&m->st->rings[stream]));
-		m->st->sinks[i].failed_ms = event_now_ms();
+		LogSink *sink = &m->st->sinks[i];
+
+		sink_release(m, sink, false);
+		if (has_lines_before(m, sink, stream, ring_head(ring) - size))
+			continue;	/* they would have to go, too, and are within the rate */
+		log_sink_drop(sink, ring, stream, ring_head(ring));
+		sink->failed_ms = event_now_ms();
 	}
 	tell_later(m);
 }

@@ -141,6 +141,30 @@ def _(t):
 	tap.same(count + got.count(b'\n'), c.out[2].count(b'\n'), 'lines')
 
 
+@test('--log-rate-policy drop', 'what is within the rate and waits for a disk is not left out because of what comes later', ours=OURS)
+def _(t):
+	disk = Disk(t)
+	r, b, c, go = steps(t, ['echo one', COUNT % (0, 150) + 'echo waits', COUNT % (150, 3000) + 'echo over', 'exit 0'], '--log-on-error', 'block',
+		'--log-rate-lines', '200', '--log-rate-policy', 'drop', log=disk.log)
+	c.read_until(b'one')
+	t.wait_logged(b'one', path=disk.log)
+	disk.fill()
+	go()
+	c.read_until(b'waits')
+	go()
+	c.read_until(b'over')
+	disk.free()
+	t.wait_logged(b'line 149\n', path=disk.log)
+	go()
+	c.read_end()
+	go()
+	tap.same(r.end(), 0)
+	got = t.logged(path=disk.log)
+	is_part(lines(got), c.out[2].splitlines())
+	tap.same(lines(got)[:151], [b'one'] + [b'line %d' % i for i in range(150)])
+	tap.same(told(t.records(disk.log))[0] + len(got), len(c.out[2]), 'bytes')
+
+
 @test('--log-on-error drop', 'that a log fails and works again is said once each, though the container is silent', ours=OURS)
 def _(t):
 	os.mkdir(t.path('xdg'))
