@@ -127,7 +127,10 @@ uint64_t log_count_lines(const char *p, size_t size)
 	return lines;
 }
 
-/* Leave out what is before @to, a mark. @cut: how far the end of the line is still to be searched; @kept: so many bytes at its end are written by others */
+/*
+ * Leave out what is before @to, a mark. @cut: how far the end of the line is still to be searched; @kept: so many bytes at its end are written
+ * by others.
+ */
 static void drop_to(LogSink *sink, const Ring *ring, unsigned stream, uint64_t to, unsigned cut, size_t kept)
 {
 	uint64_t from = log_mark_pos(sink->mark[stream]), size = log_mark_pos(to) - from - kept;

@@ -225,7 +225,11 @@ const LogStamp *log_stamp(LogContext *ctx);
 /** For the prepare function of a driver that appends to a file: the limits that are the same for all of them. */
 void log_file_prepare(LogSink *sink, const ConmonOptions *options, const char *path);
 
-/** Text of the note about what was lost and has not been told yet, with an LF before it if it would stand in a line. @return its length with the LF; 0: nothing to tell */
+/**
+ * Text of the note about what was lost and has not been told yet, with an LF before it if it would stand in a line.
+ *
+ * @return its length with the LF; 0: nothing to tell
+ */
 size_t log_note_text(const LogSink *sink, char *buf, size_t size);
 /** The note about so much is out. */
 void log_note_done(LogSink *sink, uint64_t bytes, uint64_t lines);
