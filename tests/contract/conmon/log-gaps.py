@@ -110,7 +110,7 @@ def steps(t, script, *extra, **how):
 PAGE = "printf '%4050s\\n' x"		# with its header a page of the file
 
 
-@test('C-149 --log-on-error drop', 'a line whose end was refused is ended before the next one begins; the rest of one whose beginning was '
+@test('C-149', 'a line whose end was refused is ended before the next one begins; the rest of one whose beginning was '
 	'refused goes, too', ours=OURS)
 def _(t):
 	disk = Disk(t)
