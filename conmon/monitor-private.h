@@ -32,7 +32,8 @@
 #define FAILURE_RAW_MAX 8191		/* bytes of the runtime's stderr that are quoted (C-83) */
 #define ATTACH_CHUNK_MAX 8192		/* C-109 */
 #define ATTACH_DRAIN_STALL_MS 3000	/* a client that takes nothing for so long once the container has ended (C-121, C-195); before: --attach-stall */
-#define LOG_STALL_MS 2000		/* a log's receiver that takes nothing for so long is not waited for any more */
+#define LOG_STALL_MS 1000		/* a log's receiver that takes nothing for so long is not waited for any more; see docs/design.md */
+#define LOG_LAST_CHANCE_MS 2000		/* the same at the container's end, when nobody is held up */
 #define LOG_BLOCK_DRAIN_MS 8000	/* --log-on-error=block once the container has ended: the reaper waits for 10 s */
 #define STALL_LOOK_MS 250
 #define IDLE_MS 3000			/* nothing for so long: give memory back */

@@ -432,7 +432,7 @@ static bool drain_stream(Monitor *m, unsigned number)
 static bool sink_is_waited_for(const LogSink *sink, bool is_patient, uint64_t now_ms)
 {
 	return !sink->error || is_patient ||
-		(sink->error == ETIMEDOUT && (!sink->stalled_ms || now_ms - sink->stalled_ms < LOG_STALL_MS));
+		(sink->error == ETIMEDOUT && (!sink->stalled_ms || now_ms - sink->stalled_ms < LOG_LAST_CHANCE_MS));
 }
 
 static bool sinks_are_drained(const Monitor *m)
@@ -462,7 +462,7 @@ static void drain_look_for_stalls(Monitor *m)
 	for (unsigned i = 0; i < m->st->n_sinks; i++) {
 		LogSink *sink = &m->st->sinks[i];
 
-		if (sink->stalled_ms && now_ms - sink->stalled_ms >= LOG_STALL_MS && !sink->error)
+		if (sink->stalled_ms && now_ms - sink->stalled_ms >= LOG_LAST_CHANCE_MS && !sink->error)
 			sink->error = ETIMEDOUT;
 	}
 }
