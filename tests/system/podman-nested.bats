@@ -82,7 +82,7 @@ need()
 }
 
 ask="peer ask tcp 10.0.2.100 8001 inner; peer ask tcp 192.0.2.1 8000 world; cat /sys/class/net/tap0/iflink"
-serve="peer serve tcp 0.0.0.0 8001 >/tmp/peer.out & until grep -q ready /tmp/peer.out; do sleep 0.02; done"
+serve="peer serve tcp 0.0.0.0 8001 >/tmp/peer.out & until grep -qs ready /tmp/peer.out; do sleep 0.02; done"
 
 # What the inner container has to print: whom the servers saw, and the fast path's link (gateway-rtnl.c) rather than a tap.
 answers=$'10.0.2.100 inner\n192.0.2.1 world\n29796'
