@@ -404,25 +404,17 @@ bool attach_send(Monitor *m)
 
 /* --- policy --- */
 
-/* From here on the ring has to keep what a client has not taken. */
-static uint64_t ring_position(const Monitor *m, const Client *client, unsigned stream)
+/* From here on the ring has to keep what a client at @pos has not taken. */
+static uint64_t ring_position(const Monitor *m, uint64_t pos, unsigned stream)
 {
 	uint64_t floor = m->st->backlogs[stream].floor;
 
-	return client->pos[stream] > floor ? client->pos[stream] : floor;
+	return pos > floor ? pos : floor;
 }
 
 uint64_t attach_tail(const Monitor *m, unsigned stream)
 {
-	uint64_t tail = ring_head(&m->st->rings[stream]);
-
-	for (unsigned i = 0; i < (unsigned)m->st->n_clients_high; i++) {
-		const Client *client = &m->st->clients[i];
-
-		if (takes_output(client) && ring_position(m, client, stream) < tail)
-			tail = ring_position(m, client, stream);
-	}
-	return tail;
+	return ring_position(m, lowest_position(m, stream), stream);
 }
 
 void attach_make_room(Monitor *m, unsigned stream, uint64_t tail)
@@ -437,8 +429,8 @@ void attach_make_room(Monitor *m, unsigned stream, uint64_t tail)
 	for (unsigned i = 0; i < (unsigned)m->st->n_clients_high; i++) {
 		const Client *client = &m->st->clients[i];
 
-		if (takes_output(client) && !client->is_behind && ring_position(m, client, stream) < to)
-			to = ring_position(m, client, stream);
+		if (takes_output(client) && !client->is_behind && ring_position(m, client->pos[stream], stream) < to)
+			to = ring_position(m, client->pos[stream], stream);
 	}
 	if (to > tail)
 		backlog_take(&m->st->backlogs[stream], m->store, backlog_names[stream], ring, lowest_position(m, stream), tail, to,

@@ -192,9 +192,12 @@ static int batch_resume(LogSink *sink, LogContext *ctx)
 static int ask_for_room(const LogSink *sink, const LogContext *ctx, const LogBatch *batch)
 {
 	const LogFile *file = &sink->file;
-	const char *end = memchr(ctx->out, '\n', batch->made);
+	const char *end;
 
-	if (!sink->error || !file->is_regular || !end)
+	if (!sink->error || !file->is_regular)
+		return 0;
+	end = memchr(ctx->out, '\n', batch->made);
+	if (!end)
 		return 0;
 	if (fallocate(file->fd, FALLOC_FL_KEEP_SIZE, lseek(file->fd, 0, SEEK_END), end + 1 - (const char *)ctx->out) == 0)
 		return 0;
