@@ -256,12 +256,13 @@ static int on_get_revents(int index, void *opaque)
 	p = &engine->fds[index];
 	if (engine->n_connecting && p->revents)
 		slirp_connect_check(engine, p->fd);
-	if (p->revents && slirp_engine_is_listener(engine, p->fd) && (is_full(engine) || !has_free_descriptor(engine))) {
-		engine->rest_until_ms = engine->now_ms + LISTENERS_REST_MS;
-		return 0;
-	}
-	if (p->revents && slirp_engine_is_listener(engine, p->fd))
+	if (p->revents && slirp_engine_is_listener(engine, p->fd)) {
+		if (is_full(engine) || !has_free_descriptor(engine)) {
+			engine->rest_until_ms = engine->now_ms + LISTENERS_REST_MS;
+			return 0;
+		}
 		slirp_stack_hold_holes(engine);
+	}
 	return from_poll(p->revents);
 }
 
